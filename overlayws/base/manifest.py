@@ -1,0 +1,224 @@
+"""Manifest: what was at every path of the workspace when the base was made, looked up without loading it.
+
+One SQLite file, so that the cost of a lookup or of a subtree follows what is asked for, not the size of the tree.
+Paths are stored as bytes and sort as bytes: a directory comes before what is in it, and everything below ``d`` is
+the range ``d/`` … ``d0`` ('0' follows '/').
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlayws.errors import UntrustedError
+from overlayws.source.entry import Entry, Kind, Stamp, Xattrs
+
+SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE entry (
+  path BLOB PRIMARY KEY, kind TEXT, mode INTEGER, size INTEGER, target BLOB, xattrs BLOB,
+  dev INTEGER, ino INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT
+) WITHOUT ROWID;
+CREATE TABLE hidden (path BLOB PRIMARY KEY, kind TEXT, rule TEXT) WITHOUT ROWID;
+CREATE TABLE skipped (path BLOB PRIMARY KEY, kind TEXT) WITHOUT ROWID;
+"""
+
+_ENTRY = "path, kind, mode, size, target, xattrs, dev, ino, mtime_ns, ctime_ns, digest"
+
+
+class ManifestError(UntrustedError):
+    """A manifest is damaged or from another version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A path of the workspace at start: what it was, and the stamp of the user's own inode."""
+
+    path: str
+    entry: Entry
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A path that the filter kept from the program, and the rule that did."""
+
+    path: str
+    kind: Kind
+    rule: str
+
+
+class Manifest:
+    """A manifest opened for reading. Use as a context manager, or call ``close``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # immutable: the base is frozen, so no lock and no journal file; also on a read-only file system.
+            quoted = _uri(path)
+            self._db = sqlite3.connect(f"{quoted}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+            version = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+        except sqlite3.Error as error:
+            raise ManifestError(
+                f"damaged manifest {path}: {error}", hint="discard the session and start it again"
+            ) from error
+        if version != (str(SCHEMA),):
+            raise ManifestError(f"manifest {path} has schema {version}", hint="made by another version")
+
+    def __enter__(self) -> Manifest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def get(self, path: str) -> Recorded | None:
+        """What the base holds at ``path``, or None (absent or hidden)."""
+        rows = self._query(f"SELECT {_ENTRY} FROM entry WHERE path = ?", (os.fsencode(path),))
+        return _recorded(rows[0]) if rows else None
+
+    def below(self, path: str) -> Iterator[Recorded]:
+        """Everything below the directory ``path`` ('' is the whole tree), parents first."""
+        low, high = _range(path)
+        for row in self._query(f"SELECT {_ENTRY} FROM entry WHERE path > ? AND path < ? ORDER BY path", (low, high)):
+            yield _recorded(row)
+
+    def hidden(self, path: str) -> Hidden | None:
+        """The hidden path that ``path`` is or lies below, or None."""
+        parts = os.fsencode(path).split(b"/")
+        prefixes = [b"/".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        marks = ",".join("?" * len(prefixes))
+        rows = self._query(f"SELECT path, kind, rule FROM hidden WHERE path IN ({marks})", tuple(prefixes))
+        return _hidden(rows[0]) if rows else None
+
+    def hidden_below(self, path: str) -> list[Hidden]:
+        """The hidden paths below the directory ``path`` ('' is the whole tree)."""
+        rows = self._query(
+            "SELECT path, kind, rule FROM hidden WHERE path > ? AND path < ? ORDER BY path", _range(path)
+        )
+        return [_hidden(row) for row in rows]
+
+    def skipped(self) -> list[tuple[str, Kind]]:
+        """The FIFOs, sockets and devices that were not copied."""
+        rows = self._query("SELECT path, kind FROM skipped ORDER BY path", ())
+        return [(os.fsdecode(path), Kind(kind)) for path, kind in rows]
+
+    def counts(self) -> dict[str, int]:
+        """How many: files, hidden, skipped."""
+        files = self._query("SELECT count(*) FROM entry WHERE kind != 'directory'", ())[0][0]
+        hidden = self._query("SELECT count(*) FROM hidden", ())[0][0]
+        skipped = self._query("SELECT count(*) FROM skipped", ())[0][0]
+        return {"files": files, "hidden": hidden, "skipped": skipped}
+
+    def _query(self, sql: str, arguments: tuple[object, ...]) -> list[tuple]:  # type: ignore[type-arg]
+        try:
+            return self._db.execute(sql, arguments).fetchall()
+        except sqlite3.Error as error:
+            raise ManifestError(
+                f"damaged manifest {self.path}: {error}", hint="discard the session and start it again"
+            ) from error
+
+
+def write_manifest(
+    path: Path,
+    entries: Iterable[Recorded],
+    hidden: Iterable[Hidden],
+    skipped: Iterable[tuple[str, Kind]],
+) -> None:
+    """Write a new manifest at ``path`` and make it durable. The iterables are consumed one row at a time."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = OFF")  # the file is new: there is nothing to roll back to
+        db.execute("PRAGMA synchronous = OFF")
+        db.executescript(_TABLES)
+        db.execute("BEGIN")
+        db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+        db.executemany(f"INSERT INTO entry VALUES ({','.join('?' * 11)})", map(_row, entries))
+        db.executemany(
+            "INSERT INTO hidden VALUES (?, ?, ?)",
+            ((os.fsencode(h.path), h.kind.value, h.rule) for h in hidden),
+        )
+        db.executemany("INSERT INTO skipped VALUES (?, ?)", ((os.fsencode(p), k.value) for p, k in skipped))
+        db.execute("COMMIT")
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _uri(path: Path) -> str:
+    from urllib.parse import quote
+
+    return "file:" + quote(os.fsencode(path.absolute()))
+
+
+def _range(path: str) -> tuple[bytes, bytes]:
+    if not path:
+        return b"", b"\xff" * 4096
+    name = os.fsencode(path)
+    return name + b"/", name + b"0"
+
+
+def _row(recorded: Recorded) -> tuple[object, ...]:
+    entry, stamp = recorded.entry, recorded.stamp
+    return (
+        os.fsencode(recorded.path),
+        entry.kind.value,
+        entry.mode,
+        stamp.size,
+        None if entry.target is None else os.fsencode(entry.target),
+        _pack(entry.xattrs),
+        # SQLite's integers are signed 64 bit; device and inode numbers may use all 64.
+        stamp.dev - (1 << 64) if stamp.dev >> 63 else stamp.dev,
+        stamp.ino - (1 << 64) if stamp.ino >> 63 else stamp.ino,
+        stamp.mtime_ns,
+        stamp.ctime_ns,
+        entry.digest,
+    )
+
+
+_KIND = {kind.value: kind for kind in Kind}
+
+
+def _recorded(row: tuple) -> Recorded:  # type: ignore[type-arg]
+    path, kind, mode, size, target, xattrs, dev, ino, mtime_ns, ctime_ns, digest = row
+    entry = Entry(
+        _KIND[kind],
+        mode,
+        size if kind == "file" else 0,
+        digest,
+        None if target is None else os.fsdecode(target),
+        _unpack(xattrs) if xattrs else (),
+    )
+    return Recorded(os.fsdecode(path), entry, Stamp(dev & _U64, ino & _U64, size, mtime_ns, ctime_ns))
+
+
+_U64 = (1 << 64) - 1
+
+
+def _hidden(row: tuple) -> Hidden:  # type: ignore[type-arg]
+    return Hidden(os.fsdecode(row[0]), Kind(row[1]), row[2])
+
+
+def _pack(xattrs: Xattrs) -> bytes | None:
+    """NAME NUL LENGTH NUL VALUE, one after the other: names hold no NUL, values may hold anything."""
+    if not xattrs:
+        return None
+    return b"".join(b"%s\0%d\0%s" % (os.fsencode(name), len(value), value) for name, value in xattrs)
+
+
+def _unpack(data: bytes) -> Xattrs:
+    found = []
+    while data:
+        name, length, data = data.split(b"\0", 2)
+        found.append((os.fsdecode(name), data[: int(length)]))
+        data = data[int(length) :]
+    return tuple(found)

@@ -1,0 +1,80 @@
+"""Change, Rename, ChangeSet: all differences between base and merged, and their identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from overlayws.source.entry import Entry, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path that differs. ``before is None`` is an addition, ``after is None`` a deletion, different kinds
+    a type change."""
+
+    path: str  # relative, surrogateescape
+    before: Entry | None
+    after: Entry | None
+    flags: tuple[str, ...] = ()  # what a reviewer must know; names as in docs/flags
+
+    @property
+    def status(self) -> str:
+        """added, deleted, type-changed, modified or mode-changed (renamed is a pair: see Rename)."""
+        if self.before is None:
+            return "added"
+        if self.after is None:
+            return "deleted"
+        if self.before.kind is not self.after.kind:
+            return "type-changed"
+        same = (self.before.digest, self.before.target, self.before.xattrs) == (
+            self.after.digest,
+            self.after.target,
+            self.after.xattrs,
+        )
+        return "mode-changed" if same else "modified"
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A deleted and an added file that are one file moved. Presentation: the change set keeps both changes."""
+
+    old: str
+    new: str
+    similarity: int  # percent, as git counts it; 100 is the same content
+
+
+@dataclass(frozen=True)
+class ChangeSet:
+    """All differences, sorted by the bytes of the path (so a directory comes before what is in it).
+
+    Directories are changes of their own where they appear, vanish or change their mode.
+    ``problems`` names what could not be captured ("path: why"); a change set with problems is incomplete and
+    is not applied.
+    """
+
+    changes: tuple[Change, ...]
+    renames: tuple[Rename, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:…`` over a canonical encoding of every change; renames are not part of it."""
+        return "sha256:" + hashlib.sha256(canonical(self.changes)).hexdigest()
+
+
+def canonical(changes: Iterable[Change]) -> bytes:
+    """One JSON array a change, a line each: path, before, after. ASCII, so a path is the same on every locale."""
+    lines = (json.dumps([c.path, _encode(c.before), _encode(c.after)], separators=(",", ":")) for c in changes)
+    return "\n".join(lines).encode("ascii")
+
+
+def _encode(entry: Entry | None) -> list[object] | None:
+    if entry is None:
+        return None
+    mode = 0 if entry.kind is Kind.SYMLINK else entry.mode
+    xattrs = [[name, value.hex()] for name, value in entry.xattrs]
+    return [entry.kind.value, mode, entry.size, entry.digest, entry.target, xattrs]
