@@ -1,0 +1,92 @@
+"""What this machine has, and a private home for every test.
+
+A test that needs a capability is marked with its name. Where it is missing the test is skipped with the reason;
+where ``OVERLAYWS_REQUIRE`` promises it (names separated by commas, or ``all``), the run stops with an error instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _root() -> str | None:
+    return None if os.geteuid() == 0 else "not root"
+
+
+def _backend(name: str) -> str | None:
+    from overlayws.layer.all_backends import BACKENDS
+
+    with tempfile.TemporaryDirectory() as state:
+        return BACKENDS[name].unusable(Path(state))
+
+
+def _bwrap() -> str | None:
+    from overlayws.run import bwrap
+
+    return bwrap.unusable()
+
+
+def _strace() -> str | None:
+    if not shutil.which("strace"):
+        return "strace is not installed"
+    done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, text=True)
+    return None if done.returncode == 0 else f"strace cannot trace: {done.stderr.strip()}"
+
+
+def _conformance() -> str | None:
+    return None if (SHARED / "conformance").is_dir() else f"{SHARED}/conformance is not there"
+
+
+CAPABILITIES: dict[str, Callable[[], str | None]] = {
+    "root": _root,
+    "kernel": lambda: _backend("kernel"),
+    "userns": lambda: _backend("userns"),
+    "bwrap": _bwrap,
+    "strace": _strace,
+    "conformance": _conformance,
+}
+
+
+@cache
+def missing(capability: str) -> str | None:
+    """Why this machine lacks a capability, or None."""
+    return CAPABILITIES[capability]()
+
+
+def _required() -> set[str]:
+    names = os.environ.get("OVERLAYWS_REQUIRE", "")
+    return set(CAPABILITIES) if names == "all" else {n for n in names.split(",") if n}
+
+
+def pytest_report_header() -> list[str]:
+    return [f"{name}: {missing(name) or 'yes'}" for name in CAPABILITIES]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in CAPABILITIES:
+            if item.get_closest_marker(name) and (why := missing(name)):
+                if name in _required():
+                    raise pytest.UsageError(f"{name} is promised (OVERLAYWS_REQUIRE) but missing: {why}")
+                item.add_marker(pytest.mark.skip(reason=f"needs {name}: {why}"))
+
+
+@pytest.fixture(autouse=True)
+def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test touches the real home or state; git and tools find no user configuration."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("OVERLAYWS_HOME", str(home / "state"))
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "GIT_DIR", "GIT_WORK_TREE"):
+        monkeypatch.delenv(name, raising=False)
+    return home
