@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from pathlib import Path
 
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
@@ -81,3 +82,97 @@ def plain(path: str) -> str:
         if component in ("", ".", "..") or "\0" in component or len(os.fsencode(component)) > 255:
             raise ValueError(f"not a plain relative path: {path!r}")
     return path
+
+
+_RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
+# renameat2(2) by number where the C library has no wrapper (musl before 1.2.6).
+_SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "i686": 353, "armv7l": 382, "ppc64le": 357, "s390x": 347}
+
+
+def exchange(from_dir: int, from_name: str, to_dir: int, to_name: str) -> None:
+    """Swap two names in one step (renameat2(2), RENAME_EXCHANGE); both exist before and after.
+
+    Raises OSError: EINVAL or ENOSYS where the file system cannot, EXDEV between mounts, ENOENT.
+    """
+    _renameat2(from_dir, from_name, to_dir, to_name, _RENAME_EXCHANGE)
+
+
+def move(from_dir: int, from_name: str, to_dir: int, to_name: str) -> None:
+    """Rename without replacing (renameat2(2), RENAME_NOREPLACE).
+
+    Raises OSError: EEXIST where the new name exists, EINVAL or ENOSYS where the file system cannot.
+    """
+    _renameat2(from_dir, from_name, to_dir, to_name, _RENAME_NOREPLACE)
+
+
+def same_mount(one: int, other: int) -> bool:
+    """Whether rename(2) between two open directories is possible; nothing is written.
+
+    The kernel compares the mounts before it looks at the names, and refuses '.' as a new name with EEXIST: so
+    a rename onto '.' tells the two apart. Equal device numbers exclude btrfs subvolumes, which answer EXDEV later.
+    """
+    if os.fstat(one).st_dev != os.fstat(other).st_dev:
+        return False
+    try:
+        _renameat2(one, "x", other, ".", _RENAME_NOREPLACE)
+    except OSError as error:
+        return error.errno != errno.EXDEV
+    return True
+
+
+def syncfs(fd: int) -> None:
+    """Make the whole file system of ``fd`` durable (syncfs(2)): one call for any number of files. Raises OSError."""
+    if _libc.syncfs(fd) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _renameat2(from_dir: int, from_name: str, to_dir: int, to_name: str, flags: int) -> None:
+    old, new = os.fsencode(from_name), os.fsencode(to_name)
+    if hasattr(_libc, "renameat2"):
+        failed = _libc.renameat2(from_dir, old, to_dir, new, flags)
+    else:
+        number = _SYS_RENAMEAT2.get(os.uname().machine)
+        if number is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), from_name, None, to_name)
+        failed = _syscall(number, from_dir, old, to_dir, new, flags)
+    if failed:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), from_name, None, to_name)
+
+
+class Directories:
+    """Descriptors of directories below a root, the last ``limit`` used kept open. Use as a context manager.
+
+    A descriptor is valid until the next call of ``open``; '' is the root itself.
+    """
+
+    def __init__(self, root: Path, limit: int = 64) -> None:
+        self.root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._limit = limit
+        self._open: dict[str, int] = {}
+
+    def __enter__(self) -> Directories:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.forget()
+        os.close(self.root)
+
+    def open(self, path: str) -> int:
+        """A descriptor of the directory ``path``. Raises as ``open_directory``."""
+        if not path:
+            return self.root
+        fd = self._open.pop(path, -1)
+        if fd < 0:
+            fd = open_directory(self.root, path)
+            if len(self._open) >= self._limit:
+                os.close(self._open.pop(next(iter(self._open))))
+        self._open[path] = fd
+        return fd
+
+    def forget(self) -> None:
+        """Close every descriptor but the root's: after this a path is looked up anew."""
+        while self._open:
+            os.close(self._open.popitem()[1])

@@ -18,6 +18,7 @@ from overlayws.errors import UntrustedError
 from overlayws.source.entry import Entry, Kind, Stamp, Xattrs
 
 SCHEMA = 1
+REPOSITORY = "repository"  # the rule of a `.git` of the user: never shown, never applied, not counted as hidden
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -85,6 +86,11 @@ class Manifest:
         rows = self._query(f"SELECT {_ENTRY} FROM entry WHERE path = ?", (os.fsencode(path),))
         return _recorded(rows[0]) if rows else None
 
+    def entry(self, path: str) -> Entry | None:
+        """The entry alone of what ``get`` returns: the scan asks once for every path of an upperdir."""
+        row = self._one("SELECT kind, mode, size, target, xattrs, digest FROM entry WHERE path = ?", path)
+        return None if row is None else _entry(*row)
+
     def below(self, path: str) -> Iterator[Recorded]:
         """Everything below the directory ``path`` ('' is the whole tree), parents first."""
         low, high = _range(path)
@@ -112,19 +118,27 @@ class Manifest:
         return [(os.fsdecode(path), Kind(kind)) for path, kind in rows]
 
     def counts(self) -> dict[str, int]:
-        """How many: files, hidden, skipped."""
+        """How many: files (no directories), hidden (the user's own ``.git`` not counted), skipped."""
         files = self._query("SELECT count(*) FROM entry WHERE kind != 'directory'", ())[0][0]
-        hidden = self._query("SELECT count(*) FROM hidden", ())[0][0]
+        hidden = self._query("SELECT count(*) FROM hidden WHERE rule != ?", (REPOSITORY,))[0][0]
         skipped = self._query("SELECT count(*) FROM skipped", ())[0][0]
         return {"files": files, "hidden": hidden, "skipped": skipped}
+
+    def _one(self, sql: str, path: str) -> tuple | None:  # type: ignore[type-arg]
+        try:
+            row: tuple | None = self._db.execute(sql, (os.fsencode(path),)).fetchone()  # type: ignore[type-arg]
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        return row
 
     def _query(self, sql: str, arguments: tuple[object, ...]) -> list[tuple]:  # type: ignore[type-arg]
         try:
             return self._db.execute(sql, arguments).fetchall()
         except sqlite3.Error as error:
-            raise ManifestError(
-                f"damaged manifest {self.path}: {error}", hint="discard the session and start it again"
-            ) from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: sqlite3.Error) -> ManifestError:
+        return ManifestError(f"damaged manifest {self.path}: {error}", hint="discard the session and start it again")
 
 
 def write_manifest(
@@ -190,7 +204,12 @@ _KIND = {kind.value: kind for kind in Kind}
 
 def _recorded(row: tuple) -> Recorded:  # type: ignore[type-arg]
     path, kind, mode, size, target, xattrs, dev, ino, mtime_ns, ctime_ns, digest = row
-    entry = Entry(
+    entry = _entry(kind, mode, size, target, xattrs, digest)
+    return Recorded(os.fsdecode(path), entry, Stamp(dev & _U64, ino & _U64, size, mtime_ns, ctime_ns))
+
+
+def _entry(kind: str, mode: int, size: int, target: bytes | None, xattrs: bytes | None, digest: str | None) -> Entry:
+    return Entry(
         _KIND[kind],
         mode,
         size if kind == "file" else 0,
@@ -198,7 +217,6 @@ def _recorded(row: tuple) -> Recorded:  # type: ignore[type-arg]
         None if target is None else os.fsdecode(target),
         _unpack(xattrs) if xattrs else (),
     )
-    return Recorded(os.fsdecode(path), entry, Stamp(dev & _U64, ino & _U64, size, mtime_ns, ctime_ns))
 
 
 _U64 = (1 << 64) - 1

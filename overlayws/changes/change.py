@@ -19,7 +19,7 @@ class Change:
     path: str  # relative, surrogateescape
     before: Entry | None
     after: Entry | None
-    flags: tuple[str, ...] = ()  # what a reviewer must know; names as in docs/flags
+    flags: tuple[str, ...] = ()  # what a reviewer must know; names as in docs/changes.md; not part of the digest
 
     @property
     def status(self) -> str:
@@ -30,12 +30,22 @@ class Change:
             return "deleted"
         if self.before.kind is not self.after.kind:
             return "type-changed"
+        if self.before.mode == self.after.mode:
+            return "modified"
         same = (self.before.digest, self.before.target, self.before.xattrs) == (
             self.after.digest,
             self.after.target,
             self.after.xattrs,
         )
         return "mode-changed" if same else "modified"
+
+    @property
+    def kind(self) -> Kind:
+        """What is at the path now; for a deletion, what was."""
+        entry = self.after or self.before
+        if entry is None:
+            raise ValueError(f"a change of nothing: {self.path!r}")
+        return entry.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +77,18 @@ class ChangeSet:
 
 
 def canonical(changes: Iterable[Change]) -> bytes:
-    """One JSON array a change, a line each: path, before, after. ASCII, so a path is the same on every locale."""
-    lines = (json.dumps([c.path, _encode(c.before), _encode(c.after)], separators=(",", ":")) for c in changes)
-    return "\n".join(lines).encode("ascii")
+    """A JSON array of [path, before, after]. ASCII, surrogates escaped: the same bytes on every locale.
+
+    A change to this encoding changes every digest: decisions that people made would be lost.
+    """
+    rows = [[c.path, _encode(c.before), _encode(c.after)] for c in changes]
+    return json.dumps(rows, separators=(",", ":")).encode("ascii")
 
 
 def _encode(entry: Entry | None) -> list[object] | None:
     if entry is None:
         return None
+    # The mode of a symlink says nothing (symlink(7)), and file systems differ in what they report.
     mode = 0 if entry.kind is Kind.SYMLINK else entry.mode
     xattrs = [[name, value.hex()] for name, value in entry.xattrs]
     return [entry.kind.value, mode, entry.size, entry.digest, entry.target, xattrs]

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from overlayws.beneath import open_directory, split
+from overlayws.beneath import split
+from overlayws.changes.opening import Parents, Unlocked, open_file
 from overlayws.errors import UntrustedError
 from overlayws.source.entry import Entry
 
@@ -25,39 +26,47 @@ class Contents:
     """The files below ``root`` (an upperdir, or a base's lowerdir). Use as a context manager."""
 
     def __init__(self, root: Path) -> None:
-        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._parent: tuple[str, int] | None = None
+        self._unlocked = Unlocked()
+        self._root = self._unlocked.open(os.fspath(root.absolute()), -1)
+        self._parents = Parents(self._root)
 
     def __enter__(self) -> Contents:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._parent is not None:
-            os.close(self._parent[1])
+        self._parents.close()
         os.close(self._root)
+        self._unlocked.restore()
 
     def read(self, path: str, entry: Entry) -> bytes:
         """The content of the file ``path``. Raises ChangedSince unless it has ``entry.digest``."""
-        with self._opened(path) as fd:
-            chunks = []
-            while chunk := os.read(fd, _CHUNK):
-                chunks.append(chunk)
-        data = b"".join(chunks)
-        if entry.digest is not None and hashlib.sha256(data).hexdigest() != entry.digest:
-            raise _changed(path)
-        return data
+        return b"".join(self.chunks(path, entry))
 
     def copy(self, path: str, entry: Entry, out: int) -> None:
         """Write the content of the file ``path`` to the descriptor ``out``; holes stay holes.
 
         Raises ChangedSince unless what was written has ``entry.digest``.
         """
-        digest = hashlib.sha256()
-        with self._opened(path) as fd:
-            while chunk := os.read(fd, _CHUNK):
-                digest.update(chunk)
-                _write(out, chunk)
+        for chunk in self.chunks(path, entry):
+            _write(out, chunk)
         os.ftruncate(out, os.lseek(out, 0, os.SEEK_CUR))
+
+    def chunks(self, path: str, entry: Entry) -> Iterator[bytes]:
+        """The content of the file ``path``, at most 1 MiB at a time and ``entry.size`` bytes in all.
+
+        Raises ChangedSince at the end unless all of it has ``entry.digest``: use nothing before that. An entry
+        without a digest gives what is there.
+        """
+        digest = hashlib.sha256()
+        length = 0
+        with self._opened(path) as fd:
+            # One byte more than expected tells a file that grew, without a buffer of a whole chunk for a small one.
+            while chunk := os.read(fd, min(_CHUNK, entry.size + 1 - length) if entry.digest else _CHUNK):
+                length += len(chunk)
+                if entry.digest is not None and length > entry.size:
+                    raise _changed(path)
+                digest.update(chunk)
+                yield chunk
         if entry.digest is not None and digest.hexdigest() != entry.digest:
             raise _changed(path)
 
@@ -65,14 +74,7 @@ class Contents:
     def _opened(self, path: str) -> Iterator[int]:
         parent, name = split(path)
         try:
-            if self._parent is None or self._parent[0] != parent:
-                below = open_directory(self._root, parent)
-                if self._parent is not None:
-                    os.close(self._parent[1])
-                self._parent = (parent, below)
-            # O_NONBLOCK: a FIFO put there meanwhile must not hang the open.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(name, flags, dir_fd=self._parent[1])
+            fd = open_file(name, self._parents.fd(parent))
         except OSError as error:
             raise _changed(path) from error
         try:

@@ -5,6 +5,8 @@ Overlay terms as in the kernel's Documentation/filesystems/overlayfs.rst.
 
 from __future__ import annotations
 
+import json
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +34,37 @@ class Mount:
     """A layer that a process can be started in.
 
     ``enter`` is the argv prefix of a process that sees the mount at ``merged``: the mount is made in a mount
-    namespace of that process and is gone with it, so that nothing is left behind whatever is killed.
+    namespace of that process and is gone with it, so that nothing is left behind whatever is killed. Start it as
+    a direct child of the process (and from a thread that lives as long as it) that opened ``mounted``: it dies
+    with that parent. It keeps its standard streams and every inheritable descriptor. When its exit status is 125,
+    126 or 127, ask ``check_entered`` whether that was ``enter``'s own.
     """
 
     merged: Path
     enter: tuple[str, ...]
+    status: Path | None = None  # where a failing ``enter`` says why; None for an empty prefix
+
+
+def check_entered(mount: Mount) -> None:
+    """Raises MountError if a process under ``mount.enter`` could not be started in the mount.
+
+    Nothing to say also means that nothing was started yet.
+    """
+    if mount.status is None:
+        return
+    try:
+        said = mount.status.read_bytes().partition(b"\n")[0]
+        told = json.loads(said) if said else None
+    except (OSError, ValueError):
+        raise MountError(f"cannot mount {shown(mount.merged)}: it was not said why") from None
+    if told is not None:
+        raise MountError(f"cannot mount {shown(mount.merged)}: {told['error']}", hint=told["hint"])
+
+
+def shown(path: Path) -> str:
+    """A path for a message of one line: quoted where it holds what a terminal would not print."""
+    text = os.fspath(path)
+    return text if text.isprintable() else repr(text)
 
 
 class Backend(Protocol):

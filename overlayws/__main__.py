@@ -1,0 +1,5 @@
+"""``python -m overlayws``."""
+
+from overlayws.cli.main import main
+
+main()

@@ -1,0 +1,178 @@
+"""What a workspace holds, before anything is copied: visible, hidden, skipped, and why. Reads only names and stats
+(and the first bytes of a file whose rule is decided by content)."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from overlayws.base.manifest import REPOSITORY, Hidden
+from overlayws.beneath import open_directory, split
+from overlayws.filter.match import Filter, Scope
+from overlayws.filter.sources import describe
+from overlayws.source.entry import Kind, kind_of
+from overlayws.source.walk import list_directory, walk
+
+_HARD_LINK = "hard link of the hidden {}"
+_SYMLINK = "symbolic link to the hidden {}"
+
+
+@dataclass(slots=True)
+class Survey:
+    """The workspace, sorted into what is done with it. Paths are relative; parents come before children."""
+
+    visible: list[tuple[str, os.stat_result]] = field(default_factory=list)
+    hidden: list[Hidden] = field(default_factory=list)
+    skipped: list[tuple[str, Kind]] = field(default_factory=list)  # FIFOs, sockets, devices
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # directories, with the reason
+    leaving: list[str] = field(default_factory=list)  # symlinks whose target is outside the workspace
+
+
+def survey(root: int, workspace: Path, rules: Filter, progress: Callable[[int], None] = lambda n: None) -> Survey:
+    """Decide for every path below the descriptor ``root`` (of ``workspace``, whose name only says which absolute
+    symlinks stay inside). Follows no symlink, opens no special file."""
+    found = Survey()
+    inodes: dict[str, os.stat_result] = {}  # of the hidden files
+    # A hidden directory is kept only if something below it is (rule 19 of the corpus): it waits here until then.
+    waiting: dict[str, tuple[os.stat_result, str]] = {}
+    stack: list[tuple[str, Scope]] = [("", rules.top())]
+    while stack:
+        parent, scope = stack.pop()
+        try:
+            names = list_directory(root, parent)
+        except OSError as error:
+            found.unreadable.append((parent, error.strerror or str(error)))
+            continue
+        progress(len(names))
+        below: list[tuple[str, Scope]] = []
+        for name, st in names:
+            path = f"{parent}/{name}" if parent else name
+            kind = kind_of(st.st_mode)
+            directory = kind is Kind.DIRECTORY
+            if name.casefold() == ".git":
+                found.hidden.append(Hidden(path, kind, REPOSITORY))
+                inodes[path] = st
+                continue
+            verdict, inner = scope.child(name, directory)
+            if verdict.hidden:
+                rule = describe(verdict.rule)
+                if directory and inner.searched:
+                    waiting[path] = (st, rule)
+                    below.append((path, inner))
+                else:
+                    found.hidden.append(Hidden(path, kind, rule))
+                    inodes[path] = st
+            elif kind.special:
+                found.skipped.append((path, kind))
+            else:
+                _show_parents(found, waiting, path)
+                found.visible.append((path, st))
+                if directory:
+                    below.append((path, inner))
+        stack.extend(reversed(below))
+    found.hidden += [Hidden(path, Kind.DIRECTORY, rule) for path, (_, rule) in waiting.items()]
+    _hide_hard_links(root, found, inodes)
+    _hide_symlinks(root, workspace, found)
+    found.hidden = _topmost(found.hidden)
+    return found
+
+
+def _topmost(hidden: list[Hidden]) -> list[Hidden]:
+    """Sorted, without what lies below another hidden path."""
+    kept: list[Hidden] = []
+    paths: set[str] = set()
+    for h in sorted(hidden, key=lambda h: h.path.split("/")):
+        parts = h.path.split("/")
+        if not any("/".join(parts[:n]) in paths for n in range(1, len(parts))):
+            paths.add(h.path)
+            kept.append(h)
+    return kept
+
+
+def _show_parents(found: Survey, waiting: dict[str, tuple[os.stat_result, str]], path: str) -> None:
+    if not waiting:
+        return
+    parts = path.split("/")
+    for n in range(1, len(parts)):
+        above = "/".join(parts[:n])
+        if above in waiting:
+            found.visible.append((above, waiting.pop(above)[0]))
+
+
+def _hide_hard_links(root: int, found: Survey, inodes: dict[str, os.stat_result]) -> None:
+    """Another name of a hidden file holds its bytes: hide it too."""
+    names: dict[tuple[int, int], int] = {}
+    for _, st in found.visible:
+        if st.st_nlink > 1 and stat.S_ISREG(st.st_mode):
+            names[st.st_dev, st.st_ino] = names.get((st.st_dev, st.st_ino), 0) + 1
+    if not names:
+        return
+    secret: dict[tuple[int, int], str] = {}
+    for path, st in inodes.items():
+        inside: Iterable[tuple[str, os.stat_result]] = [(path, st)]
+        if stat.S_ISDIR(st.st_mode):
+            try:
+                inside = list(walk(root, path))
+            except OSError:
+                continue  # we cannot read it, so nobody we start can
+        for name, below in inside:
+            if stat.S_ISREG(below.st_mode) and below.st_nlink > 1:
+                secret[below.st_dev, below.st_ino] = name
+    _move_to_hidden(
+        found, lambda path, st: _HARD_LINK.format(of) if (of := secret.get((st.st_dev, st.st_ino))) else None
+    )
+
+
+def _hide_symlinks(root: int, workspace: Path, found: Survey) -> None:
+    """A link to a hidden path would dangle inside; it is hidden, so that its name tells nothing either."""
+    links = [(path, st) for path, st in found.visible if stat.S_ISLNK(st.st_mode)]
+    if not links:
+        return
+    hidden = {h.path for h in found.hidden}
+    why: dict[str, str] = {}
+    for path, _ in links:
+        target = _resolved(root, workspace, path)
+        if target is None:
+            found.leaving.append(path)
+            continue
+        parts = target.split("/")
+        for n in range(1, len(parts) + 1):
+            if "/".join(parts[:n]) in hidden:
+                why[path] = _SYMLINK.format(target)
+    if why:
+        _move_to_hidden(found, lambda path, st: why.get(path))
+
+
+def _resolved(root: int, workspace: Path, path: str) -> str | None:
+    """Where an in-tree link points, by its text; None if that is outside the workspace."""
+    parent, name = split(path)
+    try:
+        fd = open_directory(root, parent)
+    except OSError:
+        return None
+    try:
+        target = os.readlink(name, dir_fd=fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    if target.startswith("/"):
+        inside = posixpath.normpath(target).removeprefix(f"{workspace}/")
+        return None if inside.startswith("/") else inside
+    joined = posixpath.normpath(posixpath.join(parent, target))
+    return None if joined == ".." or joined.startswith("../") else joined
+
+
+def _move_to_hidden(found: Survey, why: Callable[[str, os.stat_result], str | None]) -> None:
+    kept = []
+    for path, st in found.visible:
+        reason = why(path, st) if not stat.S_ISDIR(st.st_mode) else None
+        if reason is None:
+            kept.append((path, st))
+        else:
+            found.hidden.append(Hidden(path, kind_of(st.st_mode), reason))
+    found.visible = kept

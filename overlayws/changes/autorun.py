@@ -1,0 +1,73 @@
+"""Files that tools run or obey on their own: a reviewer must know when one of them changes.
+
+By name and place only, at any depth, in any case. The list is wide on purpose: the flag asks for a look, it
+forbids nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+_NAMES = frozenset(
+    """
+    .gitmodules .gitattributes .gitconfig .lfsconfig hgrc
+    .bashrc .bash_profile .bash_login .bash_logout .zshrc .zprofile .zshenv .zlogin .zlogout .profile .kshrc
+    .inputrc .envrc .tool-versions mise.toml .mise.toml .nvmrc .node-version .python-version .ruby-version
+    .ripgreprc .curlrc .wgetrc .netrc .tmux.conf .screenrc
+    .vimrc .exrc .nvimrc .nvim.lua .dir-locals.el .gdbinit .lldbinit .emacs
+    claude.md agents.md gemini.md .mcp.json .cursorrules .windsurfrules .clinerules
+    .gitlab-ci.yml .gitlab-ci.yaml jenkinsfile azure-pipelines.yml azure-pipelines.yaml .drone.yml .travis.yml
+    bitbucket-pipelines.yml codeowners renovate.json renovate.json5 .pre-commit-config.yaml .pre-commit-hooks.yaml
+    lefthook.yml lefthook.yaml .lefthook.yml appveyor.yml .appveyor.yml cloudbuild.yaml
+    makefile gnumakefile cmakelists.txt configure configure.ac meson.build build sconstruct wscript
+    package.json package-lock.json npm-shrinkwrap.json yarn.lock pnpm-lock.yaml bun.lock bun.lockb .npmrc .pnpmfile.cjs
+    pnpm-workspace.yaml bunfig.toml deno.json deno.jsonc lerna.json nx.json turbo.json
+    setup.py setup.cfg pyproject.toml tox.ini noxfile.py conftest.py pytest.ini sitecustomize.py usercustomize.py
+    pip.conf .pypirc .pylintrc poetry.lock pdm.lock uv.lock pipfile pipfile.lock pyvenv.cfg tasks.py fabfile.py
+    cargo.toml cargo.lock build.rs rust-toolchain rust-toolchain.toml
+    gradlew gradlew.bat gradle.properties mvnw mvnw.cmd pom.xml nuget.config global.json packages.config
+    gemfile gemfile.lock rakefile .rspec .irbrc .pryrc composer.json composer.lock mix.exs rebar.config
+    go.mod go.sum go.work build.sbt build.xml flake.nix shell.nix default.nix
+    vagrantfile tiltfile justfile .justfile procfile .terraformrc .rprofile .renviron
+    """.split()
+)
+_DIRECTORIES = frozenset(
+    """
+    .hg .jj .svn .vscode .idea .zed .fleet .devcontainer .claude .cursor .codex .gemini .continue .kiro .windsurf
+    .circleci .buildkite .husky .githooks .cargo .mvn .yarn .woodpecker .forgejo .gitea
+    node_modules .venv venv vendor target __pycache__ site-packages
+    """.split()
+)
+_PLACES = frozenset({(".github", "workflows"), (".github", "actions"), ("gradle", "wrapper"), (".git", "hooks")})
+_PATTERNS = re.compile(
+    r"""(?x)
+      .*\.(?: mk | code-workspace | sublime-project | pth | pyc | tf | desktop | service | so | dylib | dll | gradle
+            | gradle\.kts | csproj | vcxproj | sln | targets | props )
+    | .*\.so\.[0-9.]+ | .*\.config\.[cm]?[jt]s
+    | dockerfile.* | .*\.dockerfile | containerfile.* | (?:docker-)?compose.*\.ya?ml | taskfile\.ya?ml | \.yarnrc.*
+    | \.eslintrc.* | \.prettierrc.* | \.lintstagedrc.* | \.babelrc.* | \.mocharc.* | \.aider.* | (?:gulp|grunt)file\..*
+    | requirements.*\.txt | directory\.build\..*
+    """
+)
+_GITHUB = frozenset({"copilot-instructions.md", "dependabot.yml", "dependabot.yaml"})
+
+
+def is_run_on_its_own(path: str) -> bool:
+    """Whether tools run or obey a file at ``path`` without being told to."""
+    components = path.casefold().split("/")
+    name = components[-1]
+    if name in _NAMES or not _DIRECTORIES.isdisjoint(components[:-1]):
+        return True
+    if len(components) > 1:
+        if not _PLACES.isdisjoint(zip(components, components[1:], strict=False)):
+            return True
+        if components[-2] == ".github" and name in _GITHUB:
+            return True
+    # `python -c "import json"` in the workspace runs ./json.py, or ./json/__init__.py.
+    top = components[0]
+    if len(components) == 1 and top.endswith(".py") and top[:-3] in sys.stdlib_module_names:
+        return True
+    if len(components) == 2 and name == "__init__.py" and top in sys.stdlib_module_names:
+        return True
+    return _PATTERNS.fullmatch(name) is not None

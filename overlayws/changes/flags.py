@@ -1,0 +1,108 @@
+"""What a reviewer must know about a change, as short names (the table is in docs/changes.md).
+
+Flags are advice to whoever looks; they are not part of the digest. They are made during the scan, while the bytes
+are at hand, so that a command that only reads a change set needs neither base nor upperdir for them.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from overlayws.base.manifest import Manifest
+from overlayws.changes.autorun import is_run_on_its_own
+from overlayws.changes.gitname import is_git_name
+from overlayws.source.entry import Entry, Kind
+
+LARGE = 1 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the bytes of a change say, before and after."""
+
+    binary: bool = False  # either side, by git's rule: a NUL in the first 8000 bytes
+    shebang: bool = False  # a first line #!… that was not there before
+    invisible: bool = False  # an added line with bidirectional or invisible characters
+
+
+NO_CONTENT = Content()
+
+
+class HiddenPaths:
+    """The hidden paths of a manifest, loaded when first asked for, once for any number of questions."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._sorted: list[bytes] | None = None
+
+    def touched(self, path: str, *, below: bool) -> bool:
+        """Whether a hidden path is ``path``, above it, or (if ``below``) below it."""
+        if self._sorted is None:
+            self._sorted = sorted(os.fsencode(h.path) for h in self._manifest.hidden_below(""))
+        hidden = self._sorted
+        if not hidden:
+            return False
+        name = os.fsencode(path)
+        end = len(name)
+        while end > 0:
+            if _holds(hidden, name[:end]):
+                return True
+            end = name.rfind(b"/", 0, end)
+        if below:
+            at = bisect_left(hidden, name + b"/")
+            return at < len(hidden) and hidden[at].startswith(name + b"/")
+        return False
+
+
+def _holds(items: list[bytes], item: bytes) -> bool:
+    at = bisect_left(items, item)
+    return at < len(items) and items[at] == item
+
+
+def flags(
+    path: str, before: Entry | None, after: Entry | None, hidden: HiddenPaths, content: Content
+) -> tuple[str, ...]:
+    """The flags of one change, in the order of docs/changes.md."""
+    found = []
+    if after is not None:
+        file = after.kind is Kind.FILE
+        newly = file and after.mode & 0o111 and not (before and before.kind is Kind.FILE and before.mode & 0o111)
+        if newly or (file and content.shebang):
+            found.append("executable")
+        if after.mode & 0o7000:
+            found.append("setuid")
+        if after.kind is Kind.SYMLINK and after.target is not None and leads_outside(path, after.target):
+            found.append("symlink-outside")
+    gone = before is not None and before.kind is Kind.DIRECTORY and (after is None or after.kind is not before.kind)
+    if hidden.touched(path, below=gone):
+        found.append("hidden-original")
+    if content.binary:
+        found.append("binary")
+    if after is not None:
+        if after.size > LARGE:
+            found.append("large")
+        if content.invisible:
+            found.append("invisible-text")
+        if after.kind is not Kind.DIRECTORY and is_run_on_its_own(path):
+            found.append("auto-executed")
+        if after.kind.special:
+            found.append("special")
+    if is_git_name(path):
+        found.append("git")
+    return tuple(found)
+
+
+def leads_outside(path: str, target: str) -> bool:
+    """Whether the symlink ``path`` with ``target`` may lead out of the workspace, judged by the text alone.
+
+    Absolute targets do. So does a '..' after a name, since what that name links to is not known here.
+    """
+    if target.startswith("/"):
+        return True
+    components = [c for c in target.split("/") if c not in ("", ".")]
+    up = 0
+    while up < len(components) and components[up] == "..":
+        up += 1
+    return up > path.count("/") or ".." in components[up:]

@@ -1,0 +1,31 @@
+"""``overlayws gc``."""
+
+from __future__ import annotations
+
+import click
+
+from overlayws import api
+from overlayws.cli.context import opened
+from overlayws.cli.prompt import confirmed
+from overlayws.cli.terminal import say
+
+
+@click.command("gc")
+@click.option("--damaged", is_flag=True, help="Also remove sessions that cannot be read.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def gc_command(damaged: bool, yes: bool) -> int:
+    """Remove finished sessions (applied or discarded) and what crashes left.
+
+    An apply of a removed session can no longer be undone.
+    """
+    store = opened()
+    names = api.finished(store, damaged=damaged)
+    if not names:
+        say("nothing to remove")
+        return 0
+    if not confirmed(f"Remove {len(names)} session{'' if len(names) == 1 else 's'} ({', '.join(names)})?", yes=yes):
+        say("nothing removed")
+        return 1
+    for name in api.gc(store, names):
+        say(f"removed {name}")
+    return 0

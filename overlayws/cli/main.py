@@ -1,0 +1,109 @@
+"""The command group, the one error handler, and the only place that reads the environment.
+
+Commands are imported when they are run: ``overlayws --help`` loads click and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from overlayws import __version__
+from overlayws.errors import OverlaywsError
+
+# name: one line for the list of commands. The module is overlayws.cli.<name>, its command has the same name.
+COMMANDS = {
+    "start": "Make a session of a workspace and run a command in it.",
+    "run": "Run another command in a session.",
+    "list": "List the sessions.",
+    "status": "Show one session and what it changed.",
+    "diff": "Show what the program changed.",
+    "apply": "Bring changes to the workspace, as one transaction.",
+    "discard": "Drop changes, or the whole session.",
+    "undo": "Put the workspace back as it was before the last apply.",
+    "explain": "Say whether a path is hidden, and by which rule.",
+    "doctor": "Say which backends and sandboxes work here.",
+    "gc": "Remove finished sessions and what crashes left.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"overlayws.cli.{cmd_name}")
+        command = getattr(module, f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="overlayws")
+def cli() -> None:
+    """Let a program you do not fully trust work on your code, and keep only what you reviewed.
+
+    The program gets a sanitized copy of the workspace under an overlay, in a sandbox without network.
+    Nothing reaches the workspace before `overlayws apply`.
+
+    \b
+      overlayws start . -- ./agent --fix      run it
+      overlayws diff                          see what it changed
+      overlayws apply                         keep it
+      overlayws undo                          or not, after all
+    """
+
+
+def main() -> None:
+    """The console script: parse, call, print; errors as one line and a hint, with the exit code of their class."""
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
+    try:
+        done = cli.main(standalone_mode=False, prog_name="overlayws")
+        sys.stdout.flush()
+        return done if isinstance(done, int) else 0
+    except OverlaywsError as error:
+        return _say(error.message, error.hint, error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"{context.command_path} --help" if context else "overlayws --help"
+        return _say(error.format_message(), hint, 2)
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", "", 130)
+    except BrokenPipeError:
+        # The reader went away (a pager, head): nothing is wrong, but nothing more can be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        where = f": {error.filename!r}" if error.filename is not None else ""
+        return _say(f"{error.strerror or error}{where}", "overlayws doctor says what this machine can do", 3)
+
+
+def _say(message: str, hint: str, code: int) -> int:
+    from overlayws.cli.terminal import visible
+
+    try:
+        click.echo(f"error: {visible(message)}", err=True)
+        if hint:
+            click.echo(f"hint: {visible(hint)}", err=True)
+    except OSError:
+        pass  # stderr is closed: the exit code has to do
+    return code
+
+
+if __name__ == "__main__":
+    main()

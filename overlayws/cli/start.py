@@ -1,0 +1,129 @@
+"""``overlayws start``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from overlayws import api
+from overlayws.cli.context import WithCommand, command_of, next_steps, talking
+from overlayws.cli.summary import summarize
+from overlayws.cli.terminal import say, warn
+from overlayws.errors import NotStartedError, UnableError, UsageError
+from overlayws.layer.all_backends import BACKENDS
+from overlayws.run.all_sandboxes import SANDBOXES
+from overlayws.session.store import Store
+
+
+@click.command("start", cls=WithCommand)
+@click.argument("workspace", default=".", metavar="[WORKSPACE]")
+@click.option("--name", help="The session's name (default: one is invented).")
+@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", help="How the layer is mounted.")
+@click.option(
+    "--sandbox", type=click.Choice(["auto", *SANDBOXES]), default="auto",
+    help="How the command is confined. `none` is no protection and is never chosen by `auto`.",
+)  # fmt: skip
+@click.option("--base", type=click.Choice(["copy"]), default="copy", help="The lowerdir: a frozen sanitized copy.")
+@click.option("--git", type=click.Choice(["auto", "fresh", "none"]), default="auto",
+              help="Whether the program gets a repository of its own (auto: if the workspace is one).")  # fmt: skip
+@click.option("--ignore-file", "ignore_files", multiple=True, metavar="FILE", help="More patterns to hide (repeatable).")
+@click.option("--hide", multiple=True, metavar="PATTERN", help="Hide what matches (repeatable).")
+@click.option("--show", multiple=True, metavar="PATTERN", help="Show what matches, even a secret (repeatable).")
+@click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Give the command a variable (repeatable).")
+@click.option("--tools", multiple=True, metavar="DIR", help="Show a directory of programs, read-only (repeatable).")
+@click.option("--network", type=click.Choice(["none", "host"]), default="none", help="What the command can reach.")
+@click.option("--read-only", is_flag=True, help="The command may read the workspace, not write it.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End it after that long.")
+@click.option("--no-run", is_flag=True, help="Make the session only.")
+@click.pass_context
+def start_command(
+    context: click.Context,
+    workspace: str,
+    name: str | None,
+    backend: str,
+    sandbox: str,
+    base: str,
+    git: str,
+    ignore_files: tuple[str, ...],
+    hide: tuple[str, ...],
+    show: tuple[str, ...],
+    env: tuple[str, ...],
+    tools: tuple[str, ...],
+    network: str,
+    read_only: bool,
+    timeout: float | None,
+    no_run: bool,
+) -> int:
+    """Make a session of WORKSPACE (default: the current directory) and run COMMAND in it.
+
+    COMMAND (default: a shell) sees a sanitized copy of the workspace at the workspace's own path and may change it
+    as it likes; every write is captured. Its exit status is passed through.
+
+    \b
+      overlayws start . -- ruff check --fix
+      overlayws start ~/shop --hide '*.sql' --tools ~/.venv -- python3 upgrade.py
+    """
+    command = command_of(context)
+    if no_run and command:
+        raise UsageError("--no-run runs no command", hint="leave the command out, or --no-run")
+    confinement = api.Confinement(sandbox, network, read_only, tuple(_directory(t) for t in tools))
+    store = api.default_store()
+    try:
+        with talking() as talk:
+            session = api.start(
+                workspace,
+                store=store,
+                name=name,
+                backend=backend,
+                confinement=confinement,
+                git=git,
+                ignore_files=[Path(f) for f in ignore_files],
+                hide=hide,
+                show=show,
+                talk=talk,
+            )
+    except UnableError as error:
+        if no_run or isinstance(error, NotStartedError):
+            raise
+        raise NotStartedError(error.message, hint=error.hint) from error
+    say(f"session {session.name} of {session.workspace}")
+    if no_run:
+        click.echo(session.name)
+        next_steps(f"overlayws run {session.name} -- COMMAND", f"overlayws discard {session.name}")
+        return 0
+    return run_and_tell(store, session.name, command, env=env, timeout=timeout)
+
+
+def run_and_tell(
+    store: Store, name: str, command: tuple[str, ...], *, env: tuple[str, ...] = (), timeout: float | None = None
+) -> int:
+    """Run the command (a shell if none), print what it changed and what can be done next; its exit status."""
+    session = store.load(name)
+    if session.sandbox == "none":
+        warn("no sandbox: the command can read and write all that you can, and reach the network")
+    command = command or (_shell(),)
+    with talking() as talk:
+        result = api.run(session, command, store=store, env=env, timeout=timeout, talk=talk)
+        if result.timed_out:
+            warn("the command was ended: its time was over")
+        changeset = api.scan(store.load(name), store=store, talk=talk)
+    say()
+    say(summarize(changeset))
+    if changeset.changes:
+        next_steps(f"overlayws diff {name}", f"overlayws apply {name}", f"overlayws discard {name}")
+    else:
+        next_steps(f"overlayws run {name} -- COMMAND", f"overlayws discard {name}")
+    return result.exit_code
+
+
+def _directory(path: str) -> str:
+    real = os.path.realpath(path)
+    if not os.path.isdir(real):
+        raise UsageError(f"--tools {path!r} is no directory", hint="name a directory of programs")
+    return os.path.abspath(path)
+
+
+def _shell() -> str:
+    return "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"

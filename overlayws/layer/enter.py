@@ -1,0 +1,235 @@
+"""Become a process that sees an overlay mount: unshare, mount, execute the rest of the command line.
+
+A program of its own (``Mount.enter`` starts it with ``python -I -S``), standard library only, imported by nobody:
+
+    enter.py KEY=VALUE... -- COMMAND ARGUMENTS...
+
+mode    ``kernel`` (a mount namespace; needs CAP_SYS_ADMIN) or ``userns`` (a user namespace around it, ``userxattr``)
+lower, upper, work, merged   the layer; ``at`` (optional): a directory that the mount shadows as well
+parent  the process that must be our parent; we, and what we execute, die when it dies
+status  (optional) a file for one JSON line: {"error": TEXT, "hint": TEXT} when COMMAND was not executed. Without it
+        the error goes to standard error. Empty means that COMMAND was executed
+
+Exit status, unless it is COMMAND's: 125 nothing was mounted, 126 COMMAND cannot be executed, 127 there is none.
+The mount is in a mount namespace of this process alone and goes with its last process. Nothing that is opened
+here is inheritable. mount_setattr(2), fsopen(2), user_namespaces(7), overlayfs.rst.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+
+NOT_MOUNTED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+_SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 429, 430, 431, 432  # the same on every architecture
+_SET_FLAG, _SET_STRING, _SET_FD, _CREATE = 0, 1, 5, 6  # fsconfig commands (linux/mount.h)
+_CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
+_ATTR_NOSUID, _ATTR_NODEV = 2, 4
+_MOVE_FROM_EMPTY, _MOVE_TO_EMPTY = 0x04, 0x40
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _CAP_SYS_ADMIN, _SIGKILL = 1, 24, 21, 9
+_SIGPIPE, _SIGXFSZ, _SIG_DFL = 13, 25, 0
+
+# The whole upper format is then whiteouts, opaque directories and full copies: nothing in it points elsewhere.
+# nofollow, not off: off means "follow" where redirect_always_follow is set, and userxattr refuses that (EINVAL).
+_OPTIONS = {"redirect_dir": "nofollow", "metacopy": "off", "index": "off"}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+
+
+class Failed(Exception):
+    """Why nothing was mounted: one line, and what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def main(argv: list[str]) -> int:
+    """Do what the module says. Returns the exit status of a failure; does not return otherwise."""
+    split = argv.index("--")
+    options = dict(word.split("=", 1) for word in argv[:split])
+    command = argv[split + 1 :]
+    # Opened first: below, the path may be shadowed.
+    status = os.open(options["status"], os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW) if "status" in options else None
+    try:
+        _isolate(options["mode"])
+        _die_with(int(options["parent"]))
+        _mount(options)
+        _leave_shadowed(options)
+        if options["mode"] == "userns" and os.geteuid() == 0:
+            # execve(2) would give root all capabilities of the namespace again, and with them umount(2).
+            _libc.prctl(_PR_CAPBSET_DROP, _CAP_SYS_ADMIN, 0, 0, 0)
+    except Failed as failure:
+        _tell(status, str(failure), failure.hint)
+        return NOT_MOUNTED
+    except OSError as error:
+        _tell(status, f"{error.filename or 'mount'}: {error.strerror}")
+        return NOT_MOUNTED
+    for ignored in (_SIGPIPE, _SIGXFSZ):  # by Python's start; execve(2) would hand that on
+        _libc.signal(ignored, ctypes.c_void_p(_SIG_DFL))
+    try:
+        os.execvpe(command[0], command, _own_environment())
+    except OSError as error:
+        _tell(status, f"cannot execute {command[0]!r}: {error.strerror}")
+        return NOT_FOUND if error.errno in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
+
+
+def _isolate(mode: str) -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    flags = _CLONE_NEWNS | (_CLONE_NEWUSER if mode == "userns" else 0)
+    if _libc.unshare(flags):
+        number = ctypes.get_errno()
+        what = "user and mount namespaces" if mode == "userns" else "a mount namespace"
+        raise Failed(f"no {what} (unshare: {os.strerror(number)})", _hint(mode, number))
+    if mode == "userns":
+        try:
+            # Only ourselves, under our own ids: all that an unprivileged process may map (user_namespaces(7)).
+            for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+                fd = os.open(f"/proc/self/{name}", os.O_WRONLY)
+                try:
+                    os.write(fd, text.encode())
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            raise Failed(f"cannot map our own ids (/proc/self/{name}: {error.strerror})", _hint(mode, 1)) from error
+    # Nothing that is mounted from here on may reach the namespace that we come from.
+    if _libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None):
+        raise Failed(f"cannot make the mounts private ({os.strerror(ctypes.get_errno())})", "is this a chroot?")
+
+
+def _hint(mode: str, number: int) -> str:
+    if mode != "userns":
+        return "this needs CAP_SYS_ADMIN; in a container use --backend copy"
+    if number == errno.ENOSPC:
+        return "user namespaces are switched off: sysctl user.max_user_namespaces"
+    return "seccomp or AppArmor forbids it: see sysctl kernel.apparmor_restrict_unprivileged_userns"
+
+
+def _die_with(parent: int) -> None:
+    # After unshare(CLONE_NEWUSER), which clears it as every change of credentials does (prctl(2)).
+    if _libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0) or os.getppid() != parent:
+        raise Failed("the process that started this is gone")
+
+
+def _mount(options: dict[str, str]) -> None:
+    # By descriptors: a path as an option eats \ : and , and ends at 255 bytes. Opened after unshare(2), since
+    # overlayfs takes layers of its own mount namespace only.
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+    layers = {name: os.open(options[name], flags) for name in ("lower", "upper", "work")}
+    target = os.open(options["merged"], flags)
+    shadowed = os.open(options["at"], os.O_PATH | os.O_DIRECTORY) if "at" in options else None
+    flag = ("userxattr",) if options["mode"] == "userns" else ()
+    made = _new_mount(layers, flag, target)
+    if made is None:
+        made = _old_mount(layers, flag, target, options["merged"])
+    if shadowed is not None and _libc.mount(_fd(made), _fd(shadowed), None, ctypes.c_ulong(_MS_BIND), None):
+        raise Failed(f"cannot mount over {options['at']!r}: {os.strerror(ctypes.get_errno())}")
+    for fd in (*layers.values(), target, made, *(() if shadowed is None else (shadowed,))):
+        os.close(fd)
+
+
+def _new_mount(layers: dict[str, int], flags: tuple[str, ...], target: int) -> int | None:
+    """Mount by fsopen(2); a descriptor of the mount, or None where the kernel has no such call."""
+    fs = _syscall(_SYS_FSOPEN, b"overlay", _CLOEXEC)
+    if fs < 0:
+        number = ctypes.get_errno()
+        if number in (errno.ENOSYS, errno.EPERM):  # EPERM: also an old seccomp profile; mount(2) will tell
+            return None
+        raise Failed(f"no overlayfs (fsopen: {os.strerror(number)})", "modprobe overlay")
+    try:
+        for name in flags:
+            _config(fs, _SET_FLAG, name, None, 0)
+        for name, value in _OPTIONS.items():
+            _config(fs, _SET_STRING, name, value.encode(), 0)
+        names = {"lower": "lowerdir+", "upper": "upperdir", "work": "workdir"}
+        # Linux 6.13 takes descriptors; before, a magic link has no letter that an option would eat.
+        if _syscall(_SYS_FSCONFIG, fs, _SET_FD, b"lowerdir+", None, layers["lower"]) == 0:
+            _config(fs, _SET_FD, "upperdir", None, layers["upper"])
+            _config(fs, _SET_FD, "workdir", None, layers["work"])
+        else:
+            names["lower"] = "lowerdir"
+            for name, fd in layers.items():
+                _config(fs, _SET_STRING, names[name], _fd(fd), 0)
+        _config(fs, _CREATE, None, None, 0)
+        mount = int(_syscall(_SYS_FSMOUNT, fs, _CLOEXEC, _ATTR_NOSUID | _ATTR_NODEV))
+        if mount < 0 or _syscall(_SYS_MOVE_MOUNT, mount, b"", target, b"", _MOVE_FROM_EMPTY | _MOVE_TO_EMPTY):
+            raise _refused(fs, ctypes.get_errno())
+        return mount
+    finally:
+        os.close(fs)
+
+
+def _config(fs: int, command: int, key: str | None, value: bytes | None, aux: int) -> None:
+    if _syscall(_SYS_FSCONFIG, fs, command, None if key is None else key.encode(), value, aux):
+        raise _refused(fs, ctypes.get_errno())
+
+
+def _refused(fs: int, number: int) -> Failed:
+    """The kernel's own words, which a read of the file system descriptor gives line by line."""
+    said = []
+    try:
+        while True:
+            said.append(os.read(fs, 4096).decode(errors="replace").partition(" ")[2].strip())
+    except OSError:
+        pass  # ENODATA: that was all
+    text = "; ".join(word for word in said if word)
+    return _explained(f"{os.strerror(number)}: {text}" if text else os.strerror(number))
+
+
+def _old_mount(layers: dict[str, int], flags: tuple[str, ...], target: int, merged: str) -> int:
+    words = [*flags, *(f"{name}={value}" for name, value in _OPTIONS.items())]
+    data = ",".join([*words, *(f"{name}dir=/proc/self/fd/{fd}" for name, fd in layers.items())])
+    mode = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV)
+    if _libc.mount(b"overlay", _fd(target), b"overlay", mode, data.encode()):
+        raise _explained(os.strerror(ctypes.get_errno()))
+    return os.open(merged, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def _explained(reason: str) -> Failed:
+    hint = "the upperdir's file system cannot carry an overlay (another overlay, FUSE, NFS?): use --backend copy"
+    return Failed(f"overlayfs refuses the layer: {reason}", hint)
+
+
+def _fd(fd: int) -> bytes:
+    return b"/proc/self/fd/%d" % fd
+
+
+def _leave_shadowed(options: dict[str, str]) -> None:
+    # The working directory still is what the mount covers (the real workspace): go there again by name.
+    try:
+        os.chdir(os.getcwd())
+    except OSError:
+        os.chdir(options.get("at", options["merged"]))
+
+
+def _own_environment() -> dict[str, str]:
+    """The environment as it was before Python coerced the C locale (PEP 538)."""
+    environment = dict(os.environ)
+    with open("/proc/self/environ", "rb") as f:
+        given = f.read().split(b"\0")
+    if not any(word.startswith(b"LC_CTYPE=") for word in given):
+        environment.pop("LC_CTYPE", None)
+    return environment
+
+
+def _tell(status: int | None, error: str, hint: str = "") -> None:
+    import json
+
+    if status is None:
+        print(f"enter: {error}" + (f"\nhint: {hint}" if hint else ""), file=sys.stderr)
+    else:
+        os.write(status, json.dumps({"error": error, "hint": hint}).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

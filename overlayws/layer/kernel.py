@@ -1,0 +1,25 @@
+"""overlayfs as root: a mount namespace of its own, marks under ``trusted.overlay.``."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from overlayws.layer import overlay
+from overlayws.layer.mount import Layer, Mount
+from overlayws.layer.whiteout import TRUSTED_PREFIX, Marks
+
+XATTR_PREFIX = TRUSTED_PREFIX
+
+
+def unusable(state: Path) -> str | None:
+    """Why this machine cannot use it for a state directory at ``state``, or None."""
+    if os.geteuid() != 0:
+        return "needs root"
+    return overlay.probe("kernel", Marks(XATTR_PREFIX), state)
+
+
+def mounted(layer: Layer, at: Path | None = None) -> AbstractContextManager[Mount]:
+    """See ``Backend.mounted``: the upperdir is complete as soon as the last process under ``enter`` is gone."""
+    return overlay.entered("kernel", layer, at)

@@ -1,0 +1,124 @@
+"""What the two overlayfs backends share: the directories of a layer, the prefix, and the probe."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from overlayws.layer.mount import Layer, Mount, MountError, check_entered, shown
+from overlayws.layer.whiteout import Marks
+from overlayws.source.remove import remove_tree
+
+_ENTER = Path(__file__).with_name("enter.py")
+
+# Copy-up, deletion and an opaque directory: without ``userxattr`` in a user namespace, or with a group that cannot
+# be mapped, the mount succeeds and only these fail.
+_PROBE = """
+import os
+with open("f", "a") as f: f.write("more")
+os.unlink("d/x"); os.rmdir("d"); os.mkdir("d")
+assert os.listdir("d") == []
+"""
+
+
+@contextmanager
+def entered(mode: str, layer: Layer, at: Path | None) -> Iterator[Mount]:
+    """A Mount whose ``enter`` mounts the layer by overlayfs, ``mode`` being ``kernel`` or ``userns``.
+
+    Makes the directories that are missing. Raises MountError.
+    """
+    with locked(layer):
+        prepare(layer)
+        status = layer.workdir / f"entered-{secrets.token_hex(8)}"
+        os.close(os.open(status, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        paths = {"lower": layer.lowerdir, "upper": layer.upperdir, "work": layer.workdir, "merged": layer.merged}
+        if at is not None:
+            paths["at"] = at
+        words = [f"{name}={os.path.abspath(path)}" for name, path in paths.items()]
+        own = (f"mode={mode}", f"parent={os.getpid()}", f"status={os.path.abspath(status)}")
+        try:
+            yield Mount(layer.merged, (sys.executable, "-I", "-S", str(_ENTER), *own, *words, "--"), status)
+        finally:
+            status.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(layer: Layer) -> Iterator[None]:
+    """One user of a layer at a time: the kernel only warns of a second mount of an upperdir. Raises MountError."""
+    try:
+        for directory in (layer.workdir, layer.merged):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(layer.workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise MountError(f"cannot use {shown(layer.workdir)}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MountError(f"{shown(layer.merged)} is in use", hint="wait until its command has ended") from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def prepare(layer: Layer) -> None:
+    """Make ``upperdir``; before its first mount, give it what the merged root shows. Raises MountError."""
+    try:
+        layer.upperdir.mkdir(mode=0o700, exist_ok=True)
+        if (layer.workdir / "work").exists():  # made by the first mount: from then on the root is the program's
+            return
+        lower = os.open(layer.lowerdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            st = os.fstat(lower)
+            for name in os.listxattr(lower):
+                if name.startswith("user."):
+                    os.setxattr(layer.upperdir, name, os.getxattr(lower, name))
+        finally:
+            os.close(lower)
+        os.utime(layer.upperdir, ns=(st.st_atime_ns, st.st_mtime_ns))
+        os.chmod(layer.upperdir, stat.S_IMODE(st.st_mode))
+    except OSError as error:
+        raise MountError(f"cannot prepare {shown(layer.upperdir)}: {error.strerror}") from error
+
+
+def probe(mode: str, marks: Marks, state: Path) -> str | None:
+    """Why overlayfs cannot be used for layers below ``state``, or None: found out by mounting and using one."""
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=".probe-", dir=state))
+    except OSError as error:
+        return f"cannot write to {shown(state)}: {error.strerror}"
+    try:
+        layer = Layer(*(scratch / name for name in ("lower", "upper", "work", "merged")))
+        (layer.lowerdir / "d").mkdir(parents=True)
+        for name in ("f", "d/x"):
+            (layer.lowerdir / name).write_text("some")
+        with entered(mode, layer, None) as mount:
+            run = [*mount.enter, sys.executable, "-I", "-S", "-c", _PROBE]
+            done = subprocess.run(run, cwd=layer.merged, capture_output=True, text=True, errors="replace", timeout=30)
+            check_entered(mount)
+        if done.returncode:
+            return f"an overlay can be mounted but not used: {_last_line(done.stderr) or done.returncode}"
+        upper = os.open(layer.upperdir / "d", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return None if marks.is_opaque(upper) else "overlayfs does not write its marks where we look for them"
+        finally:
+            os.close(upper)
+    except MountError as error:
+        return error.message.partition(": ")[2] + (f" ({error.hint})" if error.hint else "")
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"an overlay cannot be tried: {error}"
+    finally:
+        remove_tree(scratch)
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else ""

@@ -1,0 +1,62 @@
+"""Which directories can be a workspace."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+from overlayws.errors import UsageError
+
+
+def default_home() -> Path:
+    """The state directory: $OVERLAYWS_HOME, else $XDG_STATE_HOME/overlayws, else ~/.local/state/overlayws."""
+    if home := os.environ.get("OVERLAYWS_HOME"):
+        return Path(home)
+    from platformdirs import user_state_path
+
+    return user_state_path("overlayws")
+
+
+def user_config() -> Path:
+    """The user's own configuration directory: $XDG_CONFIG_HOME/overlayws, else ~/.config/overlayws."""
+    from platformdirs import user_config_path
+
+    return user_config_path("overlayws")
+
+
+def checked_workspace(path: Path, state: Path) -> Path:
+    """The real path of a directory that can be a workspace. Raises UsageError.
+
+    Refused: what is no directory, ``/``, a home directory itself, and what contains the state directory or lies
+    in it (the upperdir would be inside the view that it captures).
+    """
+    try:
+        workspace = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "a loop of symbolic links"
+        raise UsageError(f"cannot use {str(path)!r} as a workspace: {reason}", hint="name a directory") from None
+    if not workspace.is_dir():
+        raise UsageError(f"cannot use {str(path)!r} as a workspace: not a directory", hint="name a directory")
+    if workspace == Path("/"):
+        raise UsageError("the whole file system is no workspace", hint="name the directory of one project")
+    if workspace in _homes():
+        raise UsageError(f"the home directory {workspace} is no workspace", hint="name the directory of one project")
+    state = state.resolve()
+    if state == workspace or workspace in state.parents:
+        raise UsageError(
+            f"the workspace {workspace} contains the state directory {state}",
+            hint="set OVERLAYWS_HOME to a directory outside the workspace",
+        )
+    if state in workspace.parents:
+        raise UsageError(f"the workspace {workspace} is inside the state directory", hint="name your own directory")
+    return workspace
+
+
+def _homes() -> set[Path]:
+    homes = {os.environ.get("HOME", "")}
+    try:
+        homes.add(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        pass
+    return {Path(home).resolve() for home in homes if home and home != "/"}

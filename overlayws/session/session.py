@@ -1,0 +1,63 @@
+"""Session: one workspace, one base, one upperdir, with a name. Ids and paths; no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from overlayws.layer.mount import Layer
+
+STATES = ("new", "running", "captured", "partly-applied", "applied", "discarded", "interrupted")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One command that was run in the session."""
+
+    command: tuple[str, ...]
+    started: str  # ISO 8601, UTC
+    exit_code: int | None = None  # None while it runs, or when it was interrupted
+    duration: float | None = None  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What ``session.json`` says. ``directory`` is where the session's files are."""
+
+    name: str
+    directory: Path
+    workspace: Path
+    created: str  # ISO 8601, UTC
+    backend: str
+    sandbox: str
+    own_git: bool  # the program has a repository of its own at the top
+    state: str = "new"  # one of STATES
+    # What was going on when the file was written: "", "run", "capture", "apply", "undo". Not empty while no
+    # process holds the lock means that it was interrupted.
+    doing: str = ""
+    network: str = "none"
+    read_only: bool = False
+    tools: tuple[str, ...] = ()
+    runs: tuple[Run, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def base(self) -> Path:
+        return self.directory / "base"
+
+    @property
+    def manifest(self) -> Path:
+        return self.base / "manifest.db"
+
+    @property
+    def journals(self) -> Path:
+        return self.directory / "journal"
+
+    @property
+    def layer(self) -> Layer:
+        return Layer(
+            lowerdir=self.base / "lower",
+            upperdir=self.directory / "upper",
+            workdir=self.directory / "work",
+            merged=self.directory / "merged",
+        )

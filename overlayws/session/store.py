@@ -1,0 +1,236 @@
+"""Store: the sessions under one state directory. Create, load, list, save, lock, remove.
+
+The layout is in docs/state.md. A session is made under a hidden name and renamed when it is whole, so a crash leaves
+either no session or a complete one. Every lock is flock(2): the kernel drops it with its holder.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from overlayws.atomic import fsync_dir, write_atomic
+from overlayws.errors import OverlaywsError, UnableError, UsageError
+from overlayws.session.names import checked, invent
+from overlayws.session.record import DamagedSession, from_bytes, to_bytes
+from overlayws.session.session import Session
+from overlayws.source.remove import remove_tree
+
+_STARTING = ".starting-"
+_REMOVED = ".removed-"
+
+
+class BusySession(OverlaywsError):
+    """Another command is using the session."""
+
+
+class Store:
+    """The sessions below ``home``, a directory with mode 0700 that is made when first written."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home.absolute()
+        self.sessions = self.home / "sessions"
+
+    def prepare(self) -> None:
+        """Make the directories. Raises UnableError where they cannot be made or written."""
+        try:
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.sessions.mkdir(mode=0o700, exist_ok=True)
+            if self.home.stat().st_mode & 0o077:
+                self.home.chmod(0o700)
+            if not os.access(self.sessions, os.W_OK | os.X_OK):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise UnableError(
+                f"cannot use the state directory {self.home}: {error.strerror}",
+                hint="set OVERLAYWS_HOME to a directory that you can write",
+            ) from error
+
+    @contextmanager
+    def creating(self, name: str | None) -> Iterator[tuple[str, Path]]:
+        """(name, scratch directory) of a session to be; on leaving without an error it becomes the session.
+
+        The scratch directory must then hold a saved ``session.json``. Raises UsageError where the name is taken.
+        """
+        self.prepare()
+        final = self._free_name(name)
+        scratch = self.sessions / f"{_STARTING}{final}-{os.getpid()}"
+        scratch.mkdir(mode=0o700)
+        with _flock(scratch / "lock"):
+            try:
+                yield final, scratch
+                os.rename(scratch, self.sessions / final)
+            except OSError as error:
+                remove_tree(scratch)
+                if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise UsageError(f"a session named {final} exists", hint="choose another --name") from None
+                raise
+            except BaseException:
+                remove_tree(scratch)
+                raise
+            fsync_dir(self.sessions)
+
+    def _free_name(self, name: str | None) -> str:
+        if name is not None:
+            if (self.sessions / checked(name)).exists():
+                raise UsageError(f"a session named {name} exists", hint="choose another --name, or discard it first")
+            return name
+        for _ in range(100):
+            candidate = invent()
+            if not (self.sessions / candidate).exists():
+                return candidate
+        return f"{invent()}-{int(time.time())}"
+
+    def load(self, name: str) -> Session:
+        """The session ``name``. Raises UsageError where there is none, DamagedSession where it cannot be read."""
+        directory = self.sessions / checked(name)
+        try:
+            data = (directory / "session.json").read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            if directory.is_dir():
+                raise DamagedSession(
+                    f"session {name}: session.json is missing", hint="remove it with: overlayws gc --damaged"
+                ) from None
+            raise UsageError(f"no session named {name}", hint="overlayws list shows the sessions") from None
+        except OSError as error:
+            raise UnableError(f"cannot read session {name}: {error.strerror}") from error
+        return from_bytes(data, directory)
+
+    def names(self) -> list[str]:
+        """The names of all sessions, damaged ones included, sorted."""
+        try:
+            return sorted(n for n in os.listdir(self.sessions) if not n.startswith("."))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UnableError(
+                f"cannot read the state directory {self.home}: {error.strerror}",
+                hint="set OVERLAYWS_HOME to your own state directory",
+            ) from error
+
+    def all(self) -> tuple[list[Session], list[DamagedSession]]:
+        """All sessions, oldest first, and the errors of the damaged ones."""
+        sessions, damaged = [], []
+        for name in self.names():
+            try:
+                sessions.append(self.load(name))
+            except DamagedSession as error:
+                damaged.append(error)
+            except UsageError:
+                continue  # removed meanwhile
+        sessions.sort(key=lambda s: (s.created, s.name))
+        return sessions, damaged
+
+    def newest(self, directory: Path) -> Session:
+        """The newest session of the workspace that ``directory`` is in. Raises UsageError where there is none."""
+        here = directory.resolve()
+        found = [s for s in self.all()[0] if s.workspace == here or s.workspace in here.parents]
+        found = [s for s in found if s.state != "discarded"] or found
+        if not found:
+            raise UsageError(
+                f"no session of a workspace at {here}", hint="name one (overlayws list), or overlayws start"
+            )
+        deepest = max(len(s.workspace.parts) for s in found)
+        return [s for s in found if len(s.workspace.parts) == deepest][-1]
+
+    def save(self, session: Session) -> None:
+        """Write ``session.json``, durable and whole."""
+        try:
+            write_atomic(session.directory / "session.json", to_bytes(session))
+        except OSError as error:
+            raise UnableError(
+                f"cannot write session {session.name}: {error.strerror}", hint="free some space on the state directory"
+            ) from error
+
+    @contextmanager
+    def locked(self, session: Session, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """A context that holds the session's lock. ``waiting`` is called once if somebody else holds it.
+
+        Raises BusySession at once where the holder is running a command: that may take hours.
+        """
+
+        def busy() -> None:
+            if self.load(session.name).doing == "run":
+                raise BusySession(
+                    f"a command is running in session {session.name}", hint="wait until it has ended, or stop it"
+                )
+            waiting()
+
+        with _flock(session.directory / "lock", busy):
+            yield
+
+    @contextmanager
+    def locked_now(self, session: Session) -> Iterator[None]:
+        """As ``locked``, but raises BusySession at once whoever holds the lock."""
+
+        def busy() -> None:
+            raise BusySession(f"session {session.name} is in use by another command", hint="wait until it has ended")
+
+        with _flock(session.directory / "lock", busy):
+            yield
+
+    def is_locked(self, session: Session) -> bool:
+        """True while a process holds the session's lock."""
+        try:
+            with self.locked_now(session):
+                return False
+        except BusySession:
+            return True
+
+    def remove(self, session_directory: Path) -> None:
+        """Remove a session's files: first its name, so that a crash leaves no half session. Raises UnableError."""
+        gone = self.sessions / f"{_REMOVED}{session_directory.name}-{os.getpid()}-{time.monotonic_ns()}"
+        try:
+            os.rename(session_directory, gone)
+            remove_tree(gone)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UnableError(f"cannot remove {session_directory}: {error.strerror}") from error
+
+    def sweep(self) -> list[Path]:
+        """Remove what a crash left of sessions that were being made or removed; what was removed."""
+        removed = []
+        try:
+            leftovers = [n for n in os.listdir(self.sessions) if n.startswith((_STARTING, _REMOVED))]
+        except OSError:
+            return []
+        for name in leftovers:
+            path = self.sessions / name
+            if name.startswith(_STARTING) and (path / "lock").exists():
+                try:
+                    with _flock(path / "lock", _still_starting):
+                        remove_tree(path)
+                except BusySession:
+                    continue
+            else:
+                remove_tree(path)
+            removed.append(path)
+        return removed
+
+
+def _still_starting() -> None:
+    raise BusySession("a session is being started")
+
+
+@contextmanager
+def _flock(path: Path, busy: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold an exclusive flock on ``path``; ``busy`` is called when another holds it, before waiting for it."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise UnableError(f"cannot lock {path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
