@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from overlayws.api import apply, diff, discard, run, scan, start, undo
+    from overlayws.api import apply as apply
+    from overlayws.api import diff as diff
+    from overlayws.api import discard as discard
+    from overlayws.api import run as run
+    from overlayws.api import scan as scan
+    from overlayws.api import start as start
+    from overlayws.api import undo as undo
 
 _API = ("apply", "diff", "discard", "run", "scan", "start", "undo")
-__all__ = ["__version__", *_API]
 
 
 def __getattr__(name: str) -> object:

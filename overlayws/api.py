@@ -6,7 +6,7 @@ Nothing here prints or exits. Talk goes through the callbacks of ``Talk``; error
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,32 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overlayws.base.manifest import Manifest
-from overlayws.errors import NotStartedError, OverlaywsError, UnableError, UntrustedError, UsageError
-from overlayws.session.places import checked_workspace, default_home, user_config
+from overlayws.errors import NotStartedError, UnableError, UntrustedError, UsageError
+from overlayws.session.places import checked_workspace, user_config
 from overlayws.session.session import Run, Session
 from overlayws.session.store import Store
+from overlayws.upkeep import SILENT, Talk, default_store, recover, settled
 
 if TYPE_CHECKING:
     from overlayws.apply.plan import ApplyPlan
     from overlayws.changes.change import Change, ChangeSet
+    from overlayws.changes.contents import Contents
     from overlayws.run.sandbox import RunResult
-
-
-@dataclass(frozen=True, slots=True)
-class Talk:
-    """Where a verb says what it does. The defaults say nothing."""
-
-    notice: Callable[[str], None] = lambda text: None
-    warning: Callable[[str], None] = lambda text: None
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None
-
-
-SILENT = Talk()
-
-
-def default_store() -> Store:
-    """The sessions of this user."""
-    return Store(default_home())
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +124,7 @@ def run(
 
     store = store or default_store()
     with store.locked(session):
-        session = _settled(store, store.load(session.name), talk)
+        session = settled(store, store.load(session.name), talk)
         if session.state == "discarded":
             raise UsageError(f"session {session.name} was discarded", hint="overlayws start makes a new one")
         spec = RunSpec(
@@ -172,61 +157,183 @@ def run(
     return result
 
 
-def scan(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -> ChangeSet:
-    """Everything that the session's commands changed, from base and upperdir alone."""
-    with _changes(session, store, talk) as (_, changeset, _manifest):
-        return changeset
+@dataclass(frozen=True, slots=True)
+class View:
+    """A session's changes, while its lock is held: the selection, the whole digest, and both sides' bytes."""
+
+    session: Session
+    changeset: ChangeSet  # the selection
+    digest: str  # of all changes
+    manifest: Manifest
+    base: Contents
+    theirs: Contents
 
 
 @contextmanager
-def _changes(
-    session: Session, store: Store | None, talk: Talk
-) -> Iterator[tuple[Session, ChangeSet, Manifest]]:
-    """The session, locked and settled, with its change set and its manifest."""
+def viewing(
+    session: Session, paths: Sequence[str] = (), *, store: Store | None = None, talk: Talk = SILENT
+) -> Iterator[View]:
+    """The changes of ``session`` at or below ``paths`` (all, if none). Raises UsageError for a path without one."""
+    from overlayws.changes.contents import Contents
     from overlayws.changes.scan import scan as scan_layer
+    from overlayws.changes.shown import select
     from overlayws.layer.all_backends import BACKENDS
 
     store = store or default_store()
     with store.locked(session, lambda: talk.notice(f"waiting for another command on session {session.name}")):
-        session = _settled(store, store.load(session.name), talk)
+        session = settled(store, store.load(session.name), talk)
         if session.state == "discarded":
             raise UsageError(f"session {session.name} was discarded: its changes are gone", hint="overlayws list")
-        with Manifest(session.manifest) as manifest:
-            prefix = BACKENDS[session.backend].XATTR_PREFIX
-            yield session, scan_layer(session.layer, manifest, prefix, own_git=session.own_git), manifest
+        layer, prefix = session.layer, BACKENDS[session.backend].XATTR_PREFIX
+        with (
+            Manifest(session.manifest) as manifest,
+            Contents(layer.lowerdir) as base,
+            Contents(layer.upperdir) as theirs,
+        ):
+            changeset = scan_layer(layer, manifest, prefix, own_git=session.own_git)
+            yield View(session, select(changeset, paths), changeset.digest, manifest, base, theirs)
 
 
-def _settled(store: Store, session: Session, talk: Talk) -> Session:
-    """The session after whatever was interrupted in it was finished or rolled back. The lock is held."""
-    if not session.doing:
-        return session
-    from overlayws.apply.execute import recover as recover_journals
+def scan(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -> ChangeSet:
+    """Everything that the session's commands changed, from base and upperdir alone."""
+    with viewing(session, store=store, talk=talk) as view:
+        return view.changeset
+
+
+def diff(session: Session, paths: Sequence[str] = (), *, store: Store | None = None, context: int = 3) -> bytes:
+    """The changes as a patch in git's format, which ``git apply`` accepts."""
+    from overlayws.changes.render import patch
+
+    with viewing(session, paths, store=store) as view:
+        return patch(view.changeset, view.base, view.theirs, context=context)
+
+
+def apply(
+    session: Session,
+    paths: Sequence[str] = (),
+    *,
+    store: Store | None = None,
+    digest: str | None = None,
+    dry_run: bool = False,
+    on_conflict: str = "fail",
+    skip_refused: bool = False,
+    allow: Sequence[str] = (),
+    umask: int = 0o022,
+    talk: Talk = SILENT,
+) -> ApplyPlan:
+    """Bring the changes at or below ``paths`` (all, if none) to the workspace, all or nothing; the plan that was made.
+
+    ``digest``: refuse unless the whole change set still has it. ``dry_run``: only plan. Raises ConflictError
+    (nothing was written), UntrustedError for another digest or an incomplete capture, UnableError.
+    """
+    from overlayws.apply.execute import execute
+    from overlayws.apply.lock import workspace_lock
+    from overlayws.apply.plan import plan_apply
+
+    store = store or default_store()
+    with viewing(session, paths, store=store, talk=talk) as view:
+        if digest is not None and digest != view.digest:
+            raise UntrustedError(
+                f"the changes of session {session.name} are {view.digest} now, not {digest}",
+                hint="look at them again: overlayws diff",
+            )
+        if view.changeset.problems:
+            raise UntrustedError(
+                f"the capture is not complete: {view.changeset.problems[0]}",
+                hint="discard the session, or apply only paths that are whole",
+            )
+        session = view.session
+
+        def planned(changes: Sequence[Change]) -> ApplyPlan:
+            return plan_apply(
+                session.workspace, changes, view.manifest, view.base, view.theirs,
+                on_conflict=on_conflict, umask=umask, allow=frozenset(allow),
+            )  # fmt: skip
+
+        waiting = f"waiting for another apply to {session.workspace}"
+        with workspace_lock(store.home, session.workspace, lambda: talk.notice(waiting)):
+            plan = planned(view.changeset.changes)
+            if dry_run:
+                return plan
+            with _doing(store, session, "apply"):
+                execute(plan, _next_journal(session), view.theirs, skip_refused=skip_refused)
+            whole = view.changeset.digest == view.digest and not plan.refused
+            store.save(replace(session, state="applied" if whole else "partly-applied"))
+    return plan
+
+
+def undo(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -> int:
+    """Put the workspace back as it was before the session's last apply; how many paths that were.
+
+    Raises EditedError where one of them was edited since (nothing is changed), UsageError if nothing was applied.
+    """
+    from overlayws.apply.execute import undo as undo_journal
+    from overlayws.apply.journal import Journal
+    from overlayws.apply.lock import workspace_lock
+    from overlayws.apply.record import load
+
+    store = store or default_store()
+    with store.locked(session, lambda: talk.notice(f"waiting for another command on session {session.name}")):
+        session = settled(store, store.load(session.name), talk)
+        journals = _journals(session)
+        if not journals:
+            raise UsageError(f"nothing of session {session.name} is applied", hint="overlayws list shows the sessions")
+        count = len(load(Journal(journals[-1]).apply_record).moves)
+        with workspace_lock(store.home, session.workspace), _doing(store, session, "undo"):
+            undo_journal(journals[-1])
+        if session.state != "discarded":
+            session = replace(session, state="partly-applied" if journals[:-1] else "captured")
+        store.save(session)
+    return count
+
+
+@contextmanager
+def _doing(store: Store, session: Session, what: str) -> Iterator[None]:
+    """``session.json`` says what is going on; a crash leaves it so, and the next command recovers."""
+    store.save(replace(session, doing=what))
+    try:
+        yield
+    except UntrustedError:
+        raise  # the journal may be half-way: let the next command recover it
+    except BaseException:
+        store.save(session)
+        raise
+
+
+def _journals(session: Session) -> list[Path]:
+    return sorted(path for path in session.journals.iterdir() if path.is_dir() and (path / "applied.json").exists())
+
+
+def _next_journal(session: Session) -> Path:
+    numbers = [int(path.name) for path in session.journals.iterdir() if path.name.isdigit()]
+    return session.journals / f"{max(numbers, default=0) + 1:04d}"
+
+
+def discard(session: Session, paths: Sequence[str] = (), *, store: Store | None = None, talk: Talk = SILENT) -> int:
+    """Drop the changes at or below ``paths``, or all of them with base and upperdir; how many were dropped.
+
+    What was applied stays applied, and can still be undone. A discarded session runs nothing any more.
+    """
+    from overlayws.changes.shown import listed
     from overlayws.layer.all_backends import BACKENDS
+    from overlayws.layer.restore import restore
+    from overlayws.layer.whiteout import Marks
+    from overlayws.source.remove import remove_tree
 
-    if session.doing in ("run", "capture"):
-        talk.warning(f"a command in session {session.name} was interrupted; what it changed until then is kept")
-        # Entering and leaving completes the capture (the copy backend compares its private copy with the base).
-        with BACKENDS[session.backend].mounted(session.layer):
-            pass
-        session = replace(session, state="interrupted", doing="")
-    else:
-        for line in recover_journals(session.journals, session.workspace):
-            talk.warning(line)
-        session = replace(session, doing="")
-    store.save(session)
-    return session
-
-
-def recover(store: Store, *, talk: Talk = SILENT) -> None:
-    """Find what crashed commands left, in all sessions, and finish it or roll it back. Damaged ones are left."""
-    store.sweep()
-    for session in store.all()[0]:
-        if session.doing and not store.is_locked(session):
-            try:
-                with store.locked_now(session):
-                    _settled(store, store.load(session.name), talk)
-            except OverlaywsError as error:
-                talk.warning(f"session {session.name}: {error.message}")
+    store = store or default_store()
+    if paths:
+        with viewing(session, paths, store=store, talk=talk) as view:
+            marks = Marks(BACKENDS[view.session.backend].XATTR_PREFIX)
+            restore(view.session.layer, marks, [change.path for change in view.changeset.changes])
+            return len(listed(view.changeset))
+    with store.locked(session, lambda: talk.notice(f"waiting for another command on session {session.name}")):
+        session = settled(store, store.load(session.name), talk)
+        # The state comes first: a crash in between leaves files that gc removes, never half a change set.
+        store.save(replace(session, state="discarded"))
+        layer = session.layer
+        for directory in (layer.upperdir, layer.workdir, layer.merged, session.base):
+            remove_tree(directory)
+    return 0
 
 
 def _user_rules() -> bytes | None:
@@ -240,3 +347,22 @@ def _user_rules() -> bytes | None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def explain(
+    workspace: Path,
+    paths: Sequence[str],
+    *,
+    ignore_files: Sequence[Path] = (),
+    hide: Sequence[str] = (),
+    show: Sequence[str] = (),
+    talk: Talk = SILENT,
+) -> list[tuple[str, bool, str]]:
+    """(path, hidden, why) for paths relative to ``workspace``, as ``start`` would decide now."""
+    from overlayws.base.explain import explain as explain_paths
+    from overlayws.filter.sources import load_filter
+
+    rules = load_filter(workspace, ignore_files=ignore_files, hide=hide, show=show, user_rules=_user_rules())
+    for warning in rules.warnings:
+        talk.warning(warning)
+    return explain_paths(workspace, rules, paths)

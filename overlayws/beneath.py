@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 from pathlib import Path
 
 _RESOLVE_NO_MAGICLINKS = 0x02
@@ -87,7 +88,15 @@ def plain(path: str) -> str:
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 # renameat2(2) by number where the C library has no wrapper (musl before 1.2.6).
-_SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "i686": 353, "armv7l": 382, "ppc64le": 357, "s390x": 347}
+_SYS_RENAMEAT2 = {
+    "x86_64": 316,
+    "aarch64": 276,
+    "riscv64": 276,
+    "i686": 353,
+    "armv7l": 382,
+    "ppc64le": 357,
+    "s390x": 347,
+}
 
 
 def exchange(from_dir: int, from_name: str, to_dir: int, to_name: str) -> None:
@@ -143,14 +152,15 @@ def _renameat2(from_dir: int, from_name: str, to_dir: int, to_name: str, flags: 
 
 
 class Directories:
-    """Descriptors of directories below a root, the last ``limit`` used kept open. Use as a context manager.
+    """Descriptors of directories below a root, the last ones used kept open. Use as a context manager.
 
-    A descriptor is valid until the next call of ``open``; '' is the root itself.
+    A descriptor is valid until the next call of ``open``; '' is the root itself. At most ``limit`` are open, and
+    at most half of what the process may have open.
     """
 
-    def __init__(self, root: Path, limit: int = 64) -> None:
+    def __init__(self, root: Path, limit: int = 500) -> None:
         self.root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._limit = limit
+        self._limit = max(1, min(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._open: dict[str, int] = {}
 
     def __enter__(self) -> Directories:

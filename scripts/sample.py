@@ -84,7 +84,17 @@ def main(where: str) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    git = ["git", "-C", where, "-c", "user.name=Dana", "-c", "user.email=dana@example.org", "-c", "commit.gpgSign=false"]
+    git = [
+        "git",
+        "-C",
+        where,
+        "-c",
+        "user.name=Dana",
+        "-c",
+        "user.email=dana@example.org",
+        "-c",
+        "commit.gpgSign=false",
+    ]
     subprocess.run([*git, "init", "--quiet", "--initial-branch=main"], check=True)
     subprocess.run([*git, "add", "--all"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--message", "Prices and orders"], check=True)

@@ -27,7 +27,9 @@ def check_path(path: str) -> str:
     try:
         return plain(path)
     except ValueError as error:
-        raise UntrustedError(f"the change set is damaged: {error}", hint="discard it and run the program again") from None
+        raise UntrustedError(
+            f"the change set is damaged: {error}", hint="discard it and run the program again"
+        ) from None
 
 
 def is_git(path: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ CREATE TABLE skipped (path BLOB PRIMARY KEY, kind TEXT) WITHOUT ROWID;
 """
 
 _ENTRY = "path, kind, mode, size, target, xattrs, dev, ino, mtime_ns, ctime_ns, digest"
+
+_BATCH = 128  # parameters of a statement; as many statements of this kind are kept compiled
 
 
 class ManifestError(UntrustedError):
@@ -63,7 +65,9 @@ class Manifest:
         try:
             # immutable: the base is frozen, so no lock and no journal file; also on a read-only file system.
             quoted = _uri(path)
-            self._db = sqlite3.connect(f"{quoted}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+            self._db = sqlite3.connect(
+                f"{quoted}?mode=ro&immutable=1", uri=True, check_same_thread=False, cached_statements=2 * _BATCH
+            )
             version = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         except sqlite3.Error as error:
             raise ManifestError(
@@ -86,10 +90,18 @@ class Manifest:
         rows = self._query(f"SELECT {_ENTRY} FROM entry WHERE path = ?", (os.fsencode(path),))
         return _recorded(rows[0]) if rows else None
 
-    def entry(self, path: str) -> Entry | None:
-        """The entry alone of what ``get`` returns: the scan asks once for every path of an upperdir."""
-        row = self._one("SELECT kind, mode, size, target, xattrs, digest FROM entry WHERE path = ?", path)
-        return None if row is None else _entry(*row)
+    def entries(self, paths: Sequence[str]) -> dict[str, Entry]:
+        """The entries of those of ``paths`` that the base holds. Asked for a directory at a time, it costs a third of
+        ``get`` for each."""
+        found = {}
+        for start in range(0, len(paths), _BATCH):
+            names = [path.encode("utf-8", "surrogateescape") for path in paths[start : start + _BATCH]]
+            marks = ",".join("?" * len(names))
+            sql = f"SELECT path, kind, mode, size, target, xattrs, digest FROM entry WHERE path IN ({marks})"
+            for path, kind, mode, size, target, xattrs, digest in self._query(sql, names):
+                entry = _entry(kind, mode, size, target, xattrs, digest)
+                found[path.decode("utf-8", "surrogateescape")] = entry
+        return found
 
     def below(self, path: str) -> Iterator[Recorded]:
         """Everything below the directory ``path`` ('' is the whole tree), parents first."""
@@ -124,14 +136,7 @@ class Manifest:
         skipped = self._query("SELECT count(*) FROM skipped", ())[0][0]
         return {"files": files, "hidden": hidden, "skipped": skipped}
 
-    def _one(self, sql: str, path: str) -> tuple | None:  # type: ignore[type-arg]
-        try:
-            row: tuple | None = self._db.execute(sql, (os.fsencode(path),)).fetchone()  # type: ignore[type-arg]
-        except sqlite3.Error as error:
-            raise self._damaged(error) from error
-        return row
-
-    def _query(self, sql: str, arguments: tuple[object, ...]) -> list[tuple]:  # type: ignore[type-arg]
+    def _query(self, sql: str, arguments: Sequence[object]) -> list[tuple]:  # type: ignore[type-arg]
         try:
             return self._db.execute(sql, arguments).fetchall()
         except sqlite3.Error as error:

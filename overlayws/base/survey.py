@@ -12,8 +12,7 @@ from pathlib import Path
 
 from overlayws.base.manifest import REPOSITORY, Hidden
 from overlayws.beneath import open_directory, split
-from overlayws.filter.match import Filter, Scope
-from overlayws.filter.sources import describe
+from overlayws.filter.match import Filter, Scope, describe
 from overlayws.source.entry import Kind, kind_of
 from overlayws.source.walk import list_directory, walk
 

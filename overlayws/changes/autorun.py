@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import lru_cache
 
 _NAMES = frozenset(
     """
@@ -40,14 +41,18 @@ _DIRECTORIES = frozenset(
     """.split()
 )
 _PLACES = frozenset({(".github", "workflows"), (".github", "actions"), ("gradle", "wrapper"), (".git", "hooks")})
+_SUFFIXES = frozenset(
+    """
+    .mk .code-workspace .sublime-project .pth .pyc .tf .desktop .service .so .dylib .dll .gradle .csproj .vcxproj .sln
+    .targets .props .dockerfile
+    """.split()
+)
 _PATTERNS = re.compile(
     r"""(?x)
-      .*\.(?: mk | code-workspace | sublime-project | pth | pyc | tf | desktop | service | so | dylib | dll | gradle
-            | gradle\.kts | csproj | vcxproj | sln | targets | props )
-    | .*\.so\.[0-9.]+ | .*\.config\.[cm]?[jt]s
-    | dockerfile.* | .*\.dockerfile | containerfile.* | (?:docker-)?compose.*\.ya?ml | taskfile\.ya?ml | \.yarnrc.*
-    | \.eslintrc.* | \.prettierrc.* | \.lintstagedrc.* | \.babelrc.* | \.mocharc.* | \.aider.* | (?:gulp|grunt)file\..*
-    | requirements.*\.txt | directory\.build\..*
+      .*\.so\.[0-9.]+ | .*\.gradle\.kts | .*\.config\.[cm]?[jt]s
+    | dockerfile.* | containerfile.* | (?:docker-)?compose.*\.ya?ml | taskfile\.ya?ml | \.yarnrc.*
+    | \.eslintrc.* | \.prettierrc.* | \.lintstagedrc.* | \.babelrc.* | \.mocharc.* | \.aider.*
+    | (?:gulp|grunt)file\..* | requirements.*\.txt | directory\.build\..*
     """
 )
 _GITHUB = frozenset({"copilot-instructions.md", "dependabot.yml", "dependabot.yaml"})
@@ -55,19 +60,22 @@ _GITHUB = frozenset({"copilot-instructions.md", "dependabot.yml", "dependabot.ya
 
 def is_run_on_its_own(path: str) -> bool:
     """Whether tools run or obey a file at ``path`` without being told to."""
-    components = path.casefold().split("/")
-    name = components[-1]
-    if name in _NAMES or not _DIRECTORIES.isdisjoint(components[:-1]):
+    parent, _, name = path.rpartition("/")
+    name = name.casefold()
+    if name in _NAMES or name[name.rfind(".") :] in _SUFFIXES or _is_obeyed(parent):
         return True
-    if len(components) > 1:
-        if not _PLACES.isdisjoint(zip(components, components[1:], strict=False)):
-            return True
-        if components[-2] == ".github" and name in _GITHUB:
-            return True
-    # `python -c "import json"` in the workspace runs ./json.py, or ./json/__init__.py.
-    top = components[0]
-    if len(components) == 1 and top.endswith(".py") and top[:-3] in sys.stdlib_module_names:
+    if name in _GITHUB and parent.casefold().rpartition("/")[2] == ".github":
         return True
-    if len(components) == 2 and name == "__init__.py" and top in sys.stdlib_module_names:
-        return True
+    if name.endswith(".py"):
+        # `python -c "import json"` in the workspace runs ./json.py, or ./json/__init__.py.
+        module = name[:-3] if not parent else parent if name == "__init__.py" else ""
+        return module in sys.stdlib_module_names
     return _PATTERNS.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def _is_obeyed(directory: str) -> bool:
+    components = directory.casefold().split("/")
+    if not _DIRECTORIES.isdisjoint(components):
+        return True
+    return not _PLACES.isdisjoint(zip(components, components[1:], strict=False))

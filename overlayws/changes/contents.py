@@ -27,7 +27,7 @@ class Contents:
 
     def __init__(self, root: Path) -> None:
         self._unlocked = Unlocked()
-        self._root = self._unlocked.open(os.fspath(root.absolute()), -1)
+        self._root, _ = self._unlocked.open(os.fspath(root.absolute()), -1)
         self._parents = Parents(self._root)
 
     def __enter__(self) -> Contents:

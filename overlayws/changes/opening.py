@@ -38,6 +38,11 @@ def open_file(name: str, parent: int) -> int:
             os.close(handle)
 
 
+def searchable(fd: int, st: os.stat_result) -> bool:
+    """Whether names in the directory can be opened: readable is not yet searchable (path_resolution(7))."""
+    return bool(st.st_mode & 0o100) or os.access(f"/proc/self/fd/{fd}", os.X_OK)
+
+
 class Unlocked:
     """Directories of ours that a program made unreadable (``chmod 000``), opened all the same.
 
@@ -48,29 +53,33 @@ class Unlocked:
     def __init__(self) -> None:
         self._changed: list[tuple[int, int]] = []
 
-    def open(self, name: str, parent: int) -> int:
-        """A descriptor of the directory ``name`` in the directory ``parent``. Raises OSError."""
+    def open(self, name: str, parent: int) -> tuple[int, os.stat_result]:
+        """A descriptor of the directory ``name`` in the directory ``parent``, and its stat before it was unlocked.
+
+        Raises OSError.
+        """
         try:
             fd = os.open(name, DIRECTORY, dir_fd=parent)
         except PermissionError:
             return self._unlock(name, parent)
-        # Readable is not yet searchable: without u+x every name in it would answer EACCES.
-        if os.fstat(fd).st_mode & 0o100 or os.access(f"/proc/self/fd/{fd}", os.X_OK):
-            return fd
+        st = os.fstat(fd)
+        if searchable(fd, st):
+            return fd, st
         os.close(fd)
         return self._unlock(name, parent)
 
-    def _unlock(self, name: str, parent: int) -> int:
+    def _unlock(self, name: str, parent: int) -> tuple[int, os.stat_result]:
         flags = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
         handle = os.open(name, flags, dir_fd=parent)
         try:
-            mode = stat.S_IMODE(os.fstat(handle).st_mode)
+            st = os.fstat(handle)
+            mode = stat.S_IMODE(st.st_mode)
             os.chmod(f"/proc/self/fd/{handle}", mode | 0o700)
             self._changed.append((handle, mode))
         except BaseException:
             os.close(handle)
             raise
-        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle), st
 
     def mark(self) -> int:
         """Where ``restore`` may stop: what was unlocked before stays so."""
@@ -118,7 +127,7 @@ class Parents:
             fd = open_directory(start, path)
         except PermissionError:
             return self._unlock(start, path)
-        if os.fstat(fd).st_mode & 0o100 or os.access(f"/proc/self/fd/{fd}", os.X_OK):
+        if searchable(fd, os.fstat(fd)):
             return fd
         os.close(fd)
         return self._unlock(start, path)
@@ -127,7 +136,7 @@ class Parents:
         fd = os.dup(start)
         for component in path.split("/"):
             try:
-                below = self._unlocked.open(component, fd)
+                below, _ = self._unlocked.open(component, fd)
             finally:
                 os.close(fd)
             fd = below

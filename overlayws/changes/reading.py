@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from hashlib import sha256
 
-from overlayws.changes.flags import Content
+from overlayws.changes.flags import NO_CONTENT, Content
 from overlayws.changes.invisible import adds_invisible, invisible
 
 _WHOLE = 1 << 20  # bytes; a larger file is streamed and never held
@@ -20,35 +19,46 @@ class TooLarge(OSError):
     """A file is larger than a change may be."""
 
 
-@dataclass(frozen=True, slots=True)
+class Resized(OSError):
+    """A file has not the size that it should have."""
+
+
 class Read:
-    """A file as it was read."""
+    """A file as it was read: a small one whole, of a large one the digest and the first 8000 bytes."""
 
-    size: int
-    digest: str
-    data: bytes  # all of a small file; of a large one, the first 8000 bytes
-    whole: bool
-    invisible: bool = False  # of a large file: somewhere in it is an invisible character
+    __slots__ = ("_digest", "data", "invisible", "whole")
+
+    def __init__(self, data: bytes, whole: bool = True, digest: str = "", invisible: bool = False) -> None:
+        self.data = data
+        self.whole = whole
+        self.invisible = invisible  # of a large file: somewhere in it is an invisible character
+        self._digest = digest
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 in hex; of a small file it is counted when first asked for."""
+        if not self._digest:
+            self._digest = sha256(self.data).hexdigest()
+        return self._digest
+
+    def same(self, other: Read) -> bool:
+        """Whether the content is equal, given that the size is."""
+        return self.data == other.data and (self.whole or self._digest == other._digest)
 
 
-def read(fd: int, size: int) -> bytes | None:
-    """The ``size`` bytes of a small file, or None for one that must be streamed. Raises OSError."""
+def read(fd: int, size: int) -> Read:
+    """The file of ``size`` bytes behind ``fd``. Raises OSError; Resized if it has another size."""
     if size > _WHOLE:
-        if size > _LARGEST:
-            raise TooLarge(errno.EFBIG, f"larger than a change may be ({size} bytes; at most {_LARGEST})")
-        return None
+        return _streamed(fd, size)
     data = os.read(fd, size + 1)
     if len(data) != size:
-        raise OSError(errno.EIO, "changed while it was read")
-    return data
+        raise Resized(errno.EIO, "changed while it was read")
+    return Read(data)
 
 
-def small(data: bytes) -> Read:
-    return Read(len(data), sha256(data).hexdigest(), data, True)
-
-
-def streamed(fd: int, size: int) -> Read:
-    """A large file, read from where the descriptor is. Raises OSError."""
+def _streamed(fd: int, size: int) -> Read:
+    if size > _LARGEST:
+        raise TooLarge(errno.EFBIG, f"larger than a change may be ({size} bytes; at most {_LARGEST})")
     digest = sha256()
     head = b""
     tail = b""
@@ -59,29 +69,27 @@ def streamed(fd: int, size: int) -> Read:
         digest.update(chunk)
         length += len(chunk)
         if not found and not chunk.isascii():
-            # A character may lie across two chunks; the first chunk's byte order mark is no finding.
-            found = invisible(tail + chunk) if length == len(chunk) else invisible(b"." + tail + chunk)
+            # A character may lie across two chunks; only the file's own byte order mark is no finding.
+            found = invisible(chunk) if length == len(chunk) else invisible(b"." + tail + chunk)
         tail = chunk[-4:]
     if length != size:
-        raise OSError(errno.EIO, "changed while it was read")
-    return Read(length, digest.hexdigest(), head, False, found)
+        raise Resized(errno.EIO, "changed while it was read")
+    return Read(head, False, digest.hexdigest(), found)
 
 
 def compared(before: Read | None, after: Read | None) -> Content:
     """What the bytes of a change say. Large files are not compared line by line: any invisible character counts."""
-    binary = (before is not None and before.data.find(b"\0", 0, _HEAD) >= 0) or (
-        after is not None and after.data.find(b"\0", 0, _HEAD) >= 0
-    )
-    if after is None:
-        return Content(binary=binary)
-    shebang = after.data.startswith(b"#!") and (before is None or _first_line(before.data) != _first_line(after.data))
+    old = b"" if before is None else before.data
+    new = b"" if after is None else after.data
+    binary = new.find(b"\0", 0, _HEAD) >= 0 or old.find(b"\0", 0, _HEAD) >= 0
+    shebang = new.startswith(b"#!") and _first_line(old) != _first_line(new)
     hidden = False
-    if not binary:
+    if after is not None and not binary:
         if not after.whole:
             hidden = after.invisible
-        elif not after.data.isascii():
-            hidden = adds_invisible(before.data if before is not None and before.whole else b"", after.data)
-    return Content(binary, shebang, hidden)
+        elif not new.isascii():
+            hidden = adds_invisible(old if before is not None and before.whole else b"", new)
+    return Content(binary, shebang, hidden) if binary or shebang or hidden else NO_CONTENT
 
 
 def _first_line(data: bytes) -> bytes:

@@ -13,15 +13,14 @@ import stat
 from dataclasses import dataclass
 
 from overlayws.base.manifest import Manifest
-from overlayws.beneath import split
 from overlayws.changes.change import Change, ChangeSet
 from overlayws.changes.flags import NO_CONTENT, Content, HiddenPaths, flags
 from overlayws.changes.opening import Parents, Unlocked, open_file
-from overlayws.changes.reading import Read, compared, read, small, streamed
+from overlayws.changes.reading import Read, Resized, compared, read
 from overlayws.changes.rename import exact
 from overlayws.errors import UntrustedError
 from overlayws.layer.mount import Layer
-from overlayws.layer.whiteout import TRUSTED_PREFIX, Marks, Origin
+from overlayws.layer.whiteout import Marks, Origin
 from overlayws.source.entry import Entry, Kind, Xattrs, kind_of
 
 _OPEN_FRAMES = 64  # directories kept open; above that, a parent is opened again through '..'
@@ -40,7 +39,7 @@ def scan(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool) 
     unlocked = Unlocked()
     lower = os.open(layer.lowerdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        upper = unlocked.open(os.fspath(layer.upperdir.absolute()), -1)
+        upper, _ = unlocked.open(os.fspath(layer.upperdir.absolute()), -1)
         scanning = _Scan(upper, lower, manifest, Marks(xattr_prefix), own_git, unlocked)
         try:
             return scanning.run()
@@ -60,6 +59,7 @@ class _Frame:
     mark: int  # of Unlocked
     known: bool  # the base has a directory here
     cut: bool  # an opaque directory here or above: nothing of the base shows through
+    base: dict[str, Entry]  # what the base has at the paths of the entries
     below: list[str]  # directories still to enter
     identity: tuple[int, int]
 
@@ -83,7 +83,7 @@ class _Scan:
         self._origins: dict[str, Origin] = {}
 
     def run(self) -> ChangeSet:
-        self._enter(self._upper, "", known=True, cut=self._marks.is_opaque(self._upper))
+        self._enter(self._upper, os.fstat(self._upper), "", known=True, cut=self._marks.is_opaque(self._upper))
         if self._stack[0].cut:
             self._gone.append("")
         while self._stack:
@@ -96,7 +96,7 @@ class _Scan:
             for recorded in self._manifest.below(top):
                 if recorded.path not in self._kept:
                     self._deleted(recorded.path, recorded.entry)
-        self._changes.sort(key=lambda change: os.fsencode(change.path))
+        self._changes.sort(key=lambda change: change.path.encode("utf-8", "surrogateescape"))
         changes = tuple(self._changes)
         renames = exact(changes, self._origins, self._lower)
         return ChangeSet(changes, renames, tuple(sorted(self._problems)))
@@ -107,22 +107,28 @@ class _Scan:
                 os.close(frame.fd)
         self._lower.close()
 
-    def _enter(self, fd: int, path: str, *, known: bool, cut: bool) -> None:
+    def _enter(self, fd: int, st: os.stat_result, path: str, *, known: bool, cut: bool) -> None:
         """Look at all entries of a directory; the directories among them wait in its frame."""
-        st = os.fstat(fd)
         prefix = f"{path}/" if path else ""
-        frame = _Frame(fd, prefix, self._unlocked.mark(), known, cut, [], (st.st_dev, st.st_ino))
+        frame = _Frame(fd, prefix, self._unlocked.mark(), known, cut, {}, [], (st.st_dev, st.st_ino))
         self._stack.append(frame)
         if len(self._stack) > _OPEN_FRAMES:
             above = self._stack[-1 - _OPEN_FRAMES]
             os.close(above.fd)
             above.fd = -1
         try:
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    self._entry(frame, entry)
+            with os.scandir(fd) as scanned:
+                entries = list(scanned)
         except OSError as error:
             self._problem(path, error)
+            return
+        if known:
+            frame.base = self._manifest.entries([prefix + entry.name for entry in entries])
+        for entry in entries:
+            try:
+                self._entry(frame, entry)
+            except OSError as error:
+                self._problem(prefix + entry.name, error)
 
     def _leave(self) -> None:
         frame = self._stack[-1]
@@ -144,54 +150,51 @@ class _Scan:
         path = frame.prefix + name
         if self._own_git and path == ".git":
             return
-        try:
-            if entry.is_dir(follow_symlinks=False):
-                frame.below.append(name)
-            elif entry.is_file(follow_symlinks=False):
-                self._file(frame, name, path)
+        if entry.is_dir(follow_symlinks=False):
+            if name.lower() == ".git":
+                mode = stat.S_IMODE(os.stat(name, dir_fd=frame.fd, follow_symlinks=False).st_mode)
+                self._change(path, self._before(frame, path), Entry(Kind.DIRECTORY, mode))
             else:
-                self._other(frame, entry, path)
-        except OSError as error:
-            self._problem(path, error)
+                frame.below.append(name)
+        elif entry.is_file(follow_symlinks=False):
+            self._file(frame, name, path)
+        else:
+            self._other(frame, entry, path)
 
     def _before(self, frame: _Frame, path: str) -> Entry | None:
         """What the base has where the upperdir has ``path``."""
-        if not frame.known:
+        before = frame.base.get(path)
+        if before is None:
             return None
-        before = self._manifest.entry(path)
         if frame.cut:
             self._kept.add(path)
-        elif before is not None and before.kind is Kind.DIRECTORY:
+        elif before.kind is Kind.DIRECTORY:
             self._gone.append(path)
         return before
 
     def _directory(self, frame: _Frame, name: str) -> None:
         path = frame.prefix + name
+        before = frame.base.get(path)
+        if before is not None and frame.cut:
+            self._kept.add(path)
         try:
-            st = os.stat(name, dir_fd=frame.fd, follow_symlinks=False)
-            mode = stat.S_IMODE(st.st_mode)
-            before = self._manifest.entry(path) if frame.known else None
-            if frame.cut and frame.known:
-                self._kept.add(path)
-            if name.lower() == ".git":
-                self._change(path, before, Entry(Kind.DIRECTORY, mode))
-                return
-            fd = self._unlocked.open(name, frame.fd)
+            fd, st = self._unlocked.open(name, frame.fd)
         except OSError as error:
             self._problem(path, error)
             return
+        mode = stat.S_IMODE(st.st_mode)
+        known, cut = before is not None and before.kind is Kind.DIRECTORY, True
         try:
-            known = before is not None and before.kind is Kind.DIRECTORY
-            cut = frame.cut or self._marks.is_opaque(fd)
+            names = _xattr_names(fd)
+            cut = frame.cut or (bool(names) and self._marks.is_opaque(fd))
             if cut and known and not frame.cut:
                 self._gone.append(path)
-            after = Entry(Kind.DIRECTORY, mode, xattrs=self._xattrs(fd))
+            after = Entry(Kind.DIRECTORY, mode, xattrs=self._xattrs(fd, names) if names else ())
             if after != before:
                 self._change(path, self._digested(path, before), after)
         except OSError as error:
             self._problem(path, error)
-            known, cut = False, True
-        self._enter(fd, path, known=known, cut=cut)
+        self._enter(fd, st, path, known=known, cut=cut)
 
     def _other(self, frame: _Frame, entry: os.DirEntry[str], path: str) -> None:
         """A symlink, a whiteout, or a special file."""
@@ -210,7 +213,7 @@ class _Scan:
 
     def _whiteout(self, frame: _Frame, path: str) -> None:
         # Below an opaque directory, and where the base has nothing, a whiteout says nothing.
-        if frame.known and not frame.cut and (before := self._before(frame, path)) is not None:
+        if not frame.cut and (before := self._before(frame, path)) is not None:
             self._deleted(path, before)
 
     def _file(self, frame: _Frame, name: str, path: str) -> None:
@@ -228,43 +231,32 @@ class _Scan:
                     self._change(path, self._digested(path, self._before(frame, path)), Entry(kind, mode))
                     return
             before = self._before(frame, path)
-            xattrs = self._xattrs(fd)
-            data = read(fd, size)
-            was: Read | None = None
-            now: Read | None = None
-            if before is not None and before.kind is Kind.FILE:
-                same = before.mode == mode and before.xattrs == xattrs
-                if data is not None and before.digest is None and before.size == size:
-                    original = self._lower_data(path, before)
-                    if original == data and same:
-                        return
-                    was = small(original)
-                    now = was if original == data else small(data)
-                else:
-                    now = streamed(fd, size) if data is None else small(data)
-                    if same and before.digest == now.digest:
-                        return
-                    was = self._lower_read(path, before)
-                    if same and was.digest == now.digest:
-                        return
-                before = _with_digest(before, was)
-            else:
-                now = streamed(fd, size) if data is None else small(data)
-                before = self._digested(path, before)
-                if before is None and self._marks.prefix == TRUSTED_PREFIX:
-                    origin = self._marks.origin(frame.fd, name)
-                    if origin is not None:
-                        self._origins[path] = origin
-            after = Entry(Kind.FILE, mode, size, now.digest, None, xattrs)
-            self._change(path, before, after, compared(was, now))
+            names = _xattr_names(fd)
+            xattrs = self._xattrs(fd, names) if names else ()
+            now = read(fd, size)
         finally:
             os.close(fd)
+        was: Read | None = None
+        if before is None:
+            # An origin names a lower inode: a file that was renamed has one, a new file has no mark at all.
+            if names and (origin := self._marks.origin(frame.fd, name)) is not None:
+                self._origins[path] = origin
+        elif before.kind is Kind.FILE:
+            same = before.mode == mode and before.size == size and before.xattrs == xattrs
+            if same and before.digest is not None and before.digest == now.digest:
+                return
+            was = self._lower_read(path, before)
+            if same and was.same(now):
+                return
+            before = _with_digest(before, was.digest)
+        after = Entry(Kind.FILE, mode, size, now.digest, None, xattrs)
+        self._change(path, before, after, compared(was, now))
 
     def _deleted(self, path: str, before: Entry) -> None:
         try:
             if before.kind is Kind.FILE:
                 was = self._lower_read(path, before)
-                self._change(path, _with_digest(before, was), None, compared(was, None))
+                self._change(path, _with_digest(before, was.digest), None, compared(was, None))
             else:
                 self._change(path, before, None)
         except OSError as error:
@@ -274,47 +266,27 @@ class _Scan:
         """``before`` with its digest, if it is a file."""
         if before is None or before.kind is not Kind.FILE or before.digest is not None:
             return before
-        return _with_digest(before, self._lower_read(path, before))
+        return _with_digest(before, self._lower_read(path, before).digest)
 
     def _lower_read(self, path: str, entry: Entry) -> Read:
-        fd = self._lower_open(path)
+        parent, _, name = path.rpartition("/")
         try:
-            size = os.fstat(fd).st_size
-            _check_base(size == entry.size)
-            data = read(fd, size)
-            found = streamed(fd, size) if data is None else small(data)
-            _check_base(entry.digest in (None, found.digest))
-            return found
-        finally:
-            os.close(fd)
-
-    def _lower_data(self, path: str, entry: Entry) -> bytes:
-        fd = self._lower_open(path)
-        try:
-            data = os.read(fd, entry.size + 1)
-            _check_base(len(data) == entry.size)
-            return data
-        finally:
-            os.close(fd)
-
-    def _lower_open(self, path: str) -> int:
-        parent, name = split(path)
-        try:
-            return open_file(name, self._lower.fd(parent))
+            fd = open_file(name, self._lower.fd(parent))
         except OSError as error:
             raise OSError(error.errno, f"cannot read it in the base: {error.strerror}") from error
-
-    def _xattrs(self, fd: int) -> Xattrs:
         try:
-            names = os.listxattr(fd)
-        except OSError as error:
-            if error.errno == errno.ENOTSUP:
-                return ()
-            raise
+            found = read(fd, entry.size)
+        except Resized:
+            raise _damaged() from None
+        finally:
+            os.close(fd)
+        if entry.digest is not None and entry.digest != found.digest:
+            raise _damaged()
+        return found
+
+    def _xattrs(self, fd: int, names: list[str]) -> Xattrs:
         wanted = [name for name in names if name.startswith("user.")]
-        if not wanted:
-            return ()
-        return self._marks.agent_xattrs((name, os.getxattr(fd, name)) for name in wanted)
+        return self._marks.agent_xattrs([(name, os.getxattr(fd, name)) for name in wanted]) if wanted else ()
 
     def _change(self, path: str, before: Entry | None, after: Entry | None, content: Content = NO_CONTENT) -> None:
         self._changes.append(Change(path, before, after, flags(path, before, after, self._hidden, content)))
@@ -323,10 +295,18 @@ class _Scan:
         self._problems.append(f"{path or '.'!r}: {error.strerror or error}")
 
 
-def _with_digest(entry: Entry, content: Read) -> Entry:
-    return Entry(entry.kind, entry.mode, entry.size, content.digest, entry.target, entry.xattrs)
+def _xattr_names(fd: int) -> list[str]:
+    try:
+        return os.listxattr(fd)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:  # the file system has none
+            return []
+        raise
 
 
-def _check_base(good: bool) -> None:
-    if not good:
-        raise OSError(errno.EIO, "the base is damaged here: not what its manifest says")
+def _with_digest(entry: Entry, digest: str) -> Entry:
+    return Entry(entry.kind, entry.mode, entry.size, digest, entry.target, entry.xattrs)
+
+
+def _damaged() -> OSError:
+    return OSError(errno.EIO, "the base is damaged here: not what its manifest says")

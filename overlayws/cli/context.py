@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from overlayws import api
+from overlayws import upkeep
 from overlayws.cli.terminal import ProgressBar, coloured, say, visible, warn
 from overlayws.errors import UsageError
 from overlayws.session.names import looks_like_a_name
@@ -37,17 +37,17 @@ def command_of(ctx: click.Context) -> tuple[str, ...]:
 
 
 @contextmanager
-def talking(*, quiet: bool = False) -> Iterator[api.Talk]:
+def talking(*, quiet: bool = False) -> Iterator[upkeep.Talk]:
     """Notices and warnings on stderr, and a progress bar while the context is open."""
     with ProgressBar() as bar:
         notice = (lambda text: None) if quiet else (lambda text: say(f"overlayws: {visible(text)}"))
-        yield api.Talk(notice=notice, warning=warn, progress=bar)
+        yield upkeep.Talk(notice=notice, warning=warn, progress=bar)
 
 
 def opened() -> Store:
     """The user's store, after what crashed commands left was dealt with."""
-    store = api.default_store()
-    api.recover(store, talk=api.Talk(warning=warn))
+    store = upkeep.default_store()
+    upkeep.recover(store, talk=upkeep.Talk(warning=warn))
     return store
 
 

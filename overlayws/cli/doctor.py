@@ -7,7 +7,7 @@ import shutil
 
 import click
 
-from overlayws import api
+from overlayws import upkeep
 from overlayws.cli.terminal import visible
 
 
@@ -18,7 +18,7 @@ def doctor_command(as_json: bool) -> int:
 
     Each is tried, not guessed. The exit status is 3 where a session could not be started.
     """
-    found = api.doctor()
+    found = upkeep.doctor()
     if as_json:
         click.echo(json.dumps({"schema": "overlayws.doctor/1", **found}, indent=2))
     else:
@@ -28,6 +28,8 @@ def doctor_command(as_json: bool) -> int:
                 mark = click.style("yes", fg="green") if one["usable"] else click.style("no ", fg="red")
                 note = one["reason"] or one["note"]
                 click.echo(f"  {mark}  {one['name']:14}{visible(note)}".rstrip())
-        click.echo(f"state: {visible(str(found['state']))} ({shutil.disk_usage(found['disk']).free >> 20} MiB free)")
+        click.echo(
+            f"state: {visible(str(found['state']))} ({shutil.disk_usage(str(found['state'])).free >> 20} MiB free)"
+        )
     usable = all(any(one["usable"] for one in found[kind] if one["auto"]) for kind in ("backends", "sandboxes"))
     return 0 if usable else 3

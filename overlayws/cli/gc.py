@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from overlayws import api
+from overlayws import upkeep
 from overlayws.cli.context import opened
 from overlayws.cli.prompt import confirmed
 from overlayws.cli.terminal import say
@@ -19,13 +19,13 @@ def gc_command(damaged: bool, yes: bool) -> int:
     An apply of a removed session can no longer be undone.
     """
     store = opened()
-    names = api.finished(store, damaged=damaged)
+    names = upkeep.finished(store, damaged=damaged)
     if not names:
         say("nothing to remove")
         return 0
     if not confirmed(f"Remove {len(names)} session{'' if len(names) == 1 else 's'} ({', '.join(names)})?", yes=yes):
         say("nothing removed")
         return 1
-    for name in api.gc(store, names):
+    for name in upkeep.gc(store, names):
         say(f"removed {name}")
     return 0

@@ -14,5 +14,5 @@ def confirmed(question: str, *, yes: bool) -> bool:
     if yes:
         return True
     if not (sys.stdin and sys.stdin.isatty()):
-        raise UsageError(f"{question} needs an answer, and there is no terminal to ask on", hint="add --yes")
+        raise UsageError(f"no terminal to ask on: {question}", hint="add --yes")
     return click.confirm(question, err=True)

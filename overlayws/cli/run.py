@@ -12,11 +12,11 @@ from overlayws.errors import UsageError
 @click.command("run", cls=WithCommand)
 @click.argument("session", required=False)
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Give the command a variable (repeatable).")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End it after that long.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End it after that long."
+)
 @click.pass_context
-def run_command(
-    context: click.Context, session: str | None, env: tuple[str, ...], timeout: float | None
-) -> int:
+def run_command(context: click.Context, session: str | None, env: tuple[str, ...], timeout: float | None) -> int:
     """Run another command in SESSION, on top of what it changed so far.
 
     \b

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from overlayws import api
+from overlayws import api, upkeep
 from overlayws.cli.context import WithCommand, command_of, next_steps, talking
 from overlayws.cli.summary import summarize
 from overlayws.cli.terminal import say, warn
@@ -28,14 +28,18 @@ from overlayws.session.store import Store
 @click.option("--base", type=click.Choice(["copy"]), default="copy", help="The lowerdir: a frozen sanitized copy.")
 @click.option("--git", type=click.Choice(["auto", "fresh", "none"]), default="auto",
               help="Whether the program gets a repository of its own (auto: if the workspace is one).")  # fmt: skip
-@click.option("--ignore-file", "ignore_files", multiple=True, metavar="FILE", help="More patterns to hide (repeatable).")
+@click.option(
+    "--ignore-file", "ignore_files", multiple=True, metavar="FILE", help="More patterns to hide (repeatable)."
+)
 @click.option("--hide", multiple=True, metavar="PATTERN", help="Hide what matches (repeatable).")
 @click.option("--show", multiple=True, metavar="PATTERN", help="Show what matches, even a secret (repeatable).")
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Give the command a variable (repeatable).")
 @click.option("--tools", multiple=True, metavar="DIR", help="Show a directory of programs, read-only (repeatable).")
 @click.option("--network", type=click.Choice(["none", "host"]), default="none", help="What the command can reach.")
 @click.option("--read-only", is_flag=True, help="The command may read the workspace, not write it.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End it after that long.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End it after that long."
+)
 @click.option("--no-run", is_flag=True, help="Make the session only.")
 @click.pass_context
 def start_command(
@@ -69,7 +73,7 @@ def start_command(
     if no_run and command:
         raise UsageError("--no-run runs no command", hint="leave the command out, or --no-run")
     confinement = api.Confinement(sandbox, network, read_only, tuple(_directory(t) for t in tools))
-    store = api.default_store()
+    store = upkeep.default_store()
     try:
         with talking() as talk:
             session = api.start(

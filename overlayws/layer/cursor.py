@@ -22,19 +22,27 @@ class Cursor:
     """A place in the tree below ``root``. Use as a context manager: on leaving, no descriptor is left.
 
     A directory that its owner may not read or search gets those permissions while the cursor is in it.
+    ``root`` is the stat of the top, with the mode that it had. Raises OSError.
     """
 
     def __init__(self, root: Path) -> None:
-        self.fd = os.open(root, _DIRECTORY)
-        # Of the directories above: (device, inode) to come back to; of this one: the mode to restore, or None.
+        # Of this directory: the mode to restore, or None. Of those above: also (device, inode) to come back to.
+        self.fd, self.root, self._restore = _open_directory(None, os.fspath(root))
         self._above: list[tuple[int, int, int | None]] = []
-        self._restore: int | None = None
 
     def __enter__(self) -> Cursor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.fd)
+        try:
+            while self._above:
+                self.up()
+            if self._restore is not None:
+                os.fchmod(self.fd, self._restore)
+        except OSError:
+            pass  # an error is on its way already: the modes that can be restored are
+        finally:
+            os.close(self.fd)
 
     @property
     def depth(self) -> int:
@@ -78,7 +86,7 @@ class Cursor:
         return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
 
 
-def _open_directory(parent: int, name: str) -> tuple[int, os.stat_result, int | None]:
+def _open_directory(parent: int | None, name: str) -> tuple[int, os.stat_result, int | None]:
     try:
         fd = os.open(name, _DIRECTORY, dir_fd=parent)
         st = os.fstat(fd)
@@ -96,7 +104,7 @@ def _open_directory(parent: int, name: str) -> tuple[int, os.stat_result, int | 
 
 
 @contextmanager
-def _opened_up(parent: int, name: str, kind: int, bits: int) -> Iterator[tuple[str, os.stat_result]]:
+def _opened_up(parent: int | None, name: str, kind: int, bits: int) -> Iterator[tuple[str, os.stat_result]]:
     """(path of the inode, stat) of something whose owner lacks permissions, which it has inside the context."""
     pin = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:

@@ -38,6 +38,9 @@ _SIGPIPE, _SIGXFSZ, _SIG_DFL = 13, 25, 0
 # nofollow, not off: off means "follow" where redirect_always_follow is set, and userxattr refuses that (EINVAL).
 _OPTIONS = {"redirect_dir": "nofollow", "metacopy": "off", "index": "off"}
 
+# statfs(2): file systems that cannot carry an upperdir.
+_UNFIT = {0x794C7630: "overlayfs", 0x65735546: "FUSE", 0x6969: "NFS", 0x01021997: "9p", 0x4D44: "FAT"}
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
@@ -86,8 +89,8 @@ def _isolate(mode: str) -> None:
     flags = _CLONE_NEWNS | (_CLONE_NEWUSER if mode == "userns" else 0)
     if _libc.unshare(flags):
         number = ctypes.get_errno()
-        what = "user and mount namespaces" if mode == "userns" else "a mount namespace"
-        raise Failed(f"no {what} (unshare: {os.strerror(number)})", _hint(mode, number))
+        what = "user namespace" if mode == "userns" else "mount namespace"
+        raise Failed(f"no {what} of our own (unshare: {os.strerror(number)})", _hint(mode, number))
     if mode == "userns":
         try:
             # Only ourselves, under our own ids: all that an unprivileged process may map (user_namespaces(7)).
@@ -157,21 +160,22 @@ def _new_mount(layers: dict[str, int], flags: tuple[str, ...], target: int) -> i
             names["lower"] = "lowerdir"
             for name, fd in layers.items():
                 _config(fs, _SET_STRING, names[name], _fd(fd), 0)
-        _config(fs, _CREATE, None, None, 0)
+        if _syscall(_SYS_FSCONFIG, fs, _CREATE, None, None, 0):
+            raise _refused(fs, ctypes.get_errno(), layers)
         mount = int(_syscall(_SYS_FSMOUNT, fs, _CLOEXEC, _ATTR_NOSUID | _ATTR_NODEV))
         if mount < 0 or _syscall(_SYS_MOVE_MOUNT, mount, b"", target, b"", _MOVE_FROM_EMPTY | _MOVE_TO_EMPTY):
-            raise _refused(fs, ctypes.get_errno())
+            raise _refused(fs, ctypes.get_errno(), layers)
         return mount
     finally:
         os.close(fs)
 
 
-def _config(fs: int, command: int, key: str | None, value: bytes | None, aux: int) -> None:
-    if _syscall(_SYS_FSCONFIG, fs, command, None if key is None else key.encode(), value, aux):
-        raise _refused(fs, ctypes.get_errno())
+def _config(fs: int, command: int, key: str, value: bytes | None, aux: int) -> None:
+    if _syscall(_SYS_FSCONFIG, fs, command, key.encode(), value, aux):
+        raise _refused(fs, ctypes.get_errno(), {})
 
 
-def _refused(fs: int, number: int) -> Failed:
+def _refused(fs: int, number: int, layers: dict[str, int]) -> Failed:
     """The kernel's own words, which a read of the file system descriptor gives line by line."""
     said = []
     try:
@@ -180,7 +184,7 @@ def _refused(fs: int, number: int) -> Failed:
     except OSError:
         pass  # ENODATA: that was all
     text = "; ".join(word for word in said if word)
-    return _explained(f"{os.strerror(number)}: {text}" if text else os.strerror(number))
+    return _explained(f"{os.strerror(number)}: {text}" if text else os.strerror(number), layers)
 
 
 def _old_mount(layers: dict[str, int], flags: tuple[str, ...], target: int, merged: str) -> int:
@@ -188,13 +192,24 @@ def _old_mount(layers: dict[str, int], flags: tuple[str, ...], target: int, merg
     data = ",".join([*words, *(f"{name}dir=/proc/self/fd/{fd}" for name, fd in layers.items())])
     mode = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV)
     if _libc.mount(b"overlay", _fd(target), b"overlay", mode, data.encode()):
-        raise _explained(os.strerror(ctypes.get_errno()))
+        raise _explained(os.strerror(ctypes.get_errno()), layers)
     return os.open(merged, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
-def _explained(reason: str) -> Failed:
-    hint = "the upperdir's file system cannot carry an overlay (another overlay, FUSE, NFS?): use --backend copy"
-    return Failed(f"overlayfs refuses the layer: {reason}", hint)
+def _explained(reason: str, layers: dict[str, int]) -> Failed:
+    """With what the kernel says to its log only: the file systems and owners that it does not accept."""
+    for name, fd in layers.items():
+        st = os.fstat(fd)
+        if st.st_gid != os.getegid() or st.st_uid != os.geteuid():
+            hint = f"{name} is not of our own user and group: is a directory above it set-group-ID (chmod g-s)?"
+            return Failed(f"overlayfs refuses the layer: {reason}", hint)
+    if "upper" in layers:
+        about = ctypes.create_string_buffer(256)  # struct statfs, which begins with the type
+        if _libc.fstatfs(layers["upper"], about) == 0:
+            kind = _UNFIT.get(ctypes.c_long.from_buffer(about).value)
+            if kind:
+                return Failed(f"overlayfs refuses an upperdir on {kind}: {reason}", "use --backend copy")
+    return Failed(f"overlayfs refuses the layer: {reason}", "the kernel's log (dmesg) may say more")
 
 
 def _fd(fd: int) -> bytes:

@@ -36,26 +36,37 @@ def entered(mode: str, layer: Layer, at: Path | None) -> Iterator[Mount]:
     Makes the directories that are missing. Raises MountError.
     """
     with locked(layer):
-        prepare(layer)
-        status = layer.workdir / f"entered-{secrets.token_hex(8)}"
-        os.close(os.open(status, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        prepare(layer, used=(layer.workdir / "work").exists())  # made by the first mount
+        status = _status_file(layer)
         paths = {"lower": layer.lowerdir, "upper": layer.upperdir, "work": layer.workdir, "merged": layer.merged}
         if at is not None:
             paths["at"] = at
-        words = [f"{name}={os.path.abspath(path)}" for name, path in paths.items()]
-        own = (f"mode={mode}", f"parent={os.getpid()}", f"status={os.path.abspath(status)}")
+        words = [f"{name}={path.absolute()}" for name, path in paths.items()]
+        own = (f"mode={mode}", f"parent={os.getpid()}", f"status={status.absolute()}")
         try:
             yield Mount(layer.merged, (sys.executable, "-I", "-S", str(_ENTER), *own, *words, "--"), status)
         finally:
             status.unlink(missing_ok=True)
 
 
+def _status_file(layer: Layer) -> Path:
+    """A new empty file for ``enter`` to say why it failed; those that a crash left are removed."""
+    try:
+        layer.merged.mkdir(mode=0o700, exist_ok=True)
+        for left in layer.workdir.glob("entered-*"):
+            left.unlink()
+        status = layer.workdir / f"entered-{secrets.token_hex(8)}"
+        os.close(os.open(status, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return status
+    except OSError as error:
+        raise MountError(f"cannot write to {shown(layer.workdir)}: {error.strerror}") from error
+
+
 @contextmanager
 def locked(layer: Layer) -> Iterator[None]:
     """One user of a layer at a time: the kernel only warns of a second mount of an upperdir. Raises MountError."""
     try:
-        for directory in (layer.workdir, layer.merged):
-            directory.mkdir(mode=0o700, exist_ok=True)
+        layer.workdir.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(layer.workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise MountError(f"cannot use {shown(layer.workdir)}: {error.strerror}") from error
@@ -69,11 +80,12 @@ def locked(layer: Layer) -> Iterator[None]:
         os.close(fd)
 
 
-def prepare(layer: Layer) -> None:
-    """Make ``upperdir``; before its first mount, give it what the merged root shows. Raises MountError."""
+def prepare(layer: Layer, *, used: bool) -> None:
+    """Make ``upperdir``, and unless it was ``used``, make its root what the lowerdir's is. Raises MountError."""
     try:
+        fresh = not layer.upperdir.exists()
         layer.upperdir.mkdir(mode=0o700, exist_ok=True)
-        if (layer.workdir / "work").exists():  # made by the first mount: from then on the root is the program's
+        if used and not fresh:  # the root is the program's by now
             return
         lower = os.open(layer.lowerdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -16,7 +16,11 @@ SCHEMA = "overlayws.session/1"
 
 
 class DamagedSession(UntrustedError):
-    """A session's file is not what was written."""
+    """A session's file is not what was written. ``session`` is its name."""
+
+    def __init__(self, session: str, message: str, *, hint: str) -> None:
+        super().__init__(f"session {session}: {message}", hint=hint)
+        self.session = session
 
 
 def to_bytes(session: Session) -> bytes:
@@ -69,7 +73,8 @@ def from_bytes(data: bytes, directory: Path) -> Session:
             raise ValueError("impossible values")
     except (ValueError, TypeError, KeyError, AttributeError, UnicodeDecodeError) as error:
         raise DamagedSession(
-            f"session {directory.name}: session.json is damaged ({type(error).__name__}: {error})",
+            directory.name,
+            f"session.json is damaged ({type(error).__name__}: {error})",
             hint=f"its files are in {directory}; remove it with: overlayws gc --damaged",
         ) from None
     return session

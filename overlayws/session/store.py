@@ -94,7 +94,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             if directory.is_dir():
                 raise DamagedSession(
-                    f"session {name}: session.json is missing", hint="remove it with: overlayws gc --damaged"
+                    name, "session.json is missing", hint="remove it with: overlayws gc --damaged"
                 ) from None
             raise UsageError(f"no session named {name}", hint="overlayws list shows the sessions") from None
         except OSError as error:
@@ -165,33 +165,33 @@ class Store:
             yield
 
     @contextmanager
-    def locked_now(self, session: Session) -> Iterator[None]:
-        """As ``locked``, but raises BusySession at once whoever holds the lock."""
+    def locked_now(self, name: str) -> Iterator[None]:
+        """As ``locked``, but raises BusySession at once whoever holds the lock; the session may be damaged."""
 
         def busy() -> None:
-            raise BusySession(f"session {session.name} is in use by another command", hint="wait until it has ended")
+            raise BusySession(f"session {name} is in use by another command", hint="wait until it has ended")
 
-        with _flock(session.directory / "lock", busy):
+        with _flock(self.sessions / checked(name) / "lock", busy):
             yield
 
     def is_locked(self, session: Session) -> bool:
         """True while a process holds the session's lock."""
         try:
-            with self.locked_now(session):
+            with self.locked_now(session.name):
                 return False
         except BusySession:
             return True
 
-    def remove(self, session_directory: Path) -> None:
+    def remove(self, name: str) -> None:
         """Remove a session's files: first its name, so that a crash leaves no half session. Raises UnableError."""
-        gone = self.sessions / f"{_REMOVED}{session_directory.name}-{os.getpid()}-{time.monotonic_ns()}"
+        gone = self.sessions / f"{_REMOVED}{checked(name)}-{os.getpid()}-{time.monotonic_ns()}"
         try:
-            os.rename(session_directory, gone)
+            os.rename(self.sessions / name, gone)
             remove_tree(gone)
         except FileNotFoundError:
             return
         except OSError as error:
-            raise UnableError(f"cannot remove {session_directory}: {error.strerror}") from error
+            raise UnableError(f"cannot remove session {name}: {error.strerror}") from error
 
     def sweep(self) -> list[Path]:
         """Remove what a crash left of sessions that were being made or removed; what was removed."""

@@ -1,0 +1,403 @@
+"""plan_apply: reads the workspace as it is now and says what apply will do. Writes nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from overlayws.apply.look import BARRED, Barred, Look
+from overlayws.apply.merge3 import is_text, merge3
+from overlayws.apply.refuse import ADMISSIBLE, fold, refused
+from overlayws.apply.step import Action, ApplyPlan, Conflict, Seen, Source, Step
+from overlayws.apply.threeway import (
+    Disagreement,
+    digest_of,
+    merge_content,
+    merge_mode,
+    merge_xattrs,
+    permissions,
+    redacted,
+    same_file,
+    untouched,
+)
+from overlayws.base.manifest import Manifest, Recorded
+from overlayws.beneath import split
+from overlayws.changes.change import Change
+from overlayws.changes.contents import Contents
+from overlayws.errors import UntrustedError, UsageError
+from overlayws.source.entry import Entry, Kind
+
+__all__ = ["ON_CONFLICT", "Action", "ApplyPlan", "Conflict", "Step", "plan_apply"]
+
+ON_CONFLICT = ("fail", "ours", "theirs", "markers")
+_ORDER = {action: n for n, action in enumerate(Action)}
+
+
+def plan_apply(
+    workspace: Path,
+    changes: Sequence[Change],
+    manifest: Manifest,
+    base: Contents,
+    theirs: Contents,
+    *,
+    on_conflict: str = "fail",
+    umask: int = 0o022,
+    allow: frozenset[str] = frozenset(),
+) -> ApplyPlan:
+    """What it takes to bring ``changes`` into ``workspace``: steps, conflicts, refused changes, notes.
+
+    ``base`` holds the contents that the program was given, ``theirs`` the accepted ones. ``on_conflict``: ``fail``
+    lists a conflict, ``ours`` leaves the workspace's side, ``theirs`` takes the accepted side where that loses no
+    hidden or redacted byte, ``markers`` writes text with conflict markers. ``allow`` admits refused classes
+    (only ``symlink-outside`` can be). Reads a file of the workspace only where it was touched since start.
+
+    Raises UsageError (unknown option value, no such workspace), UnableError (something cannot be read),
+    UntrustedError (paths that are not plain, contents that changed since the scan).
+    """
+    if on_conflict not in ON_CONFLICT:
+        raise UsageError(f"unknown value {on_conflict!r} of --on-conflict", hint="one of " + ", ".join(ON_CONFLICT))
+    if unknown := allow - ADMISSIBLE:
+        raise UsageError(
+            f"class {min(unknown)!r} cannot be admitted", hint="these can: " + ", ".join(sorted(ADMISSIBLE))
+        )
+    with Look(workspace) as look:
+        planner = _Planner(look, manifest, base, theirs, on_conflict, umask)
+        planner.run(changes, allow)
+        return ApplyPlan(
+            workspace,
+            look.root,
+            tuple(sorted(planner.steps, key=_position)),
+            tuple(sorted(planner.conflicts, key=_by_path)),
+            tuple(sorted(planner.refused, key=_by_path)),
+            tuple(planner.notes),
+        )
+
+
+def _by_path(item: Conflict) -> bytes:
+    return item.path.encode("utf-8", "surrogateescape")
+
+
+def _position(step: Step) -> tuple[int, int, bytes]:
+    depth = step.path.count("/")
+    deepest_first = step.action in (Action.REMOVE, Action.REMOVE_DIRECTORY, Action.SET)
+    return _ORDER[step.action], -depth if deepest_first else depth, step.path.encode("utf-8", "surrogateescape")
+
+
+class _Planner:
+    def __init__(
+        self, look: Look, manifest: Manifest, base: Contents, theirs: Contents, on_conflict: str, umask: int
+    ) -> None:
+        self.look, self.manifest, self.base, self.theirs = look, manifest, base, theirs
+        self.on_conflict, self.umask = on_conflict, umask
+        self.steps: list[Step] = []
+        self.conflicts: list[Conflict] = []
+        self.refused: list[Conflict] = []
+        self.notes: list[str] = []
+        self.changes: dict[str, Change] = {}
+        self.made: set[str] = set()  # directories that will be made
+        self.blocked: dict[str, str] = {}  # path -> reason: what should have appeared there does not
+        self.gone: dict[str, set[str]] = defaultdict(set)  # directory -> names that steps take away
+        self.emptied: list[tuple[Change, Seen]] = []  # directories that vanish, judged when all else is known
+
+    def run(self, changes: Sequence[Change], allow: frozenset[str]) -> None:
+        for change in sorted(changes, key=lambda c: c.path.encode("utf-8", "surrogateescape")):
+            if self.changes.setdefault(change.path, change) is not change:
+                raise UntrustedError(f"the change set names {change.path!r} twice", hint="discard it")
+        twins = self._twins()
+        for path, change in self.changes.items():
+            conflict = refused(change, self.manifest, allow)
+            if conflict is None and path in twins:
+                conflict = Conflict(path, "twins", "two names that are one on this file system")
+            if conflict is not None:
+                self._refuse(conflict)
+                continue
+            try:
+                self._one(change)
+            except Barred as barred:
+                self._barred(change, barred)
+            except Disagreement as both:
+                self._conflict(change, both.reason, both.detail, markers=both.merged)
+        for change, seen in sorted(self.emptied, key=lambda item: -item[0].path.count("/")):
+            self._emptied(change, seen)
+
+    def _one(self, change: Change) -> None:
+        path, before, after = change.path, change.before, change.after
+        if split(path)[0] in self.made:  # nothing is there: apply makes the directory itself
+            seen = None
+        else:
+            seen = self.look.seen(path)
+        if after is None:
+            if before is not None and seen is not None:
+                self._deleted(change, before, seen)
+        elif before is None:
+            self._added(change, after, seen)
+        elif seen is None:
+            again = self._create(path, after, None)
+            self._conflict(change, "deleted", "deleted in the workspace, changed by the program", theirs=again)
+        elif before.kind is not after.kind:
+            self._type_changed(change, before, after, seen)
+        elif seen.kind is not before.kind:
+            detail = f"is a {seen.kind.value} in the workspace now, was a {before.kind.value}"
+            self._conflict(change, "kind", detail, theirs=self._replace(path, after, seen))
+        elif before.kind is Kind.FILE:
+            self._file(path, before, after, seen)
+        elif before.kind is Kind.SYMLINK:
+            self._symlink(change, before, after, seen)
+        else:
+            self._directory(path, before, after, seen)
+
+    def _deleted(self, change: Change, before: Entry, seen: Seen) -> None:
+        path = change.path
+        if not self._is_base(path, before, seen, removing=True):
+            taken = [self._remove(path, seen)] if seen.kind is not Kind.DIRECTORY else None
+            self._conflict(change, "edited", "deleted by the program, edited in the workspace", theirs=taken)
+        elif seen.kind is Kind.DIRECTORY:
+            self.emptied.append((change, seen))
+        else:
+            self._take(self._remove(path, seen))
+
+    def _emptied(self, change: Change, seen: Seen) -> None:
+        path, after = change.path, change.after
+        left = set(self.look.names(path)) - self.gone[path]
+        if not left:
+            self._take(Step(path, Action.REMOVE_DIRECTORY, seen))
+            if after is not None:
+                self._take(*self._create(path, after, None))
+        elif after is None:
+            self.notes.append(f"{path}: stays, it holds {len(left)} more in the workspace")
+        else:
+            detail = f"a directory in the workspace that still holds {len(left)} more"
+            self._conflict(change, "not-empty", detail)
+
+    def _added(self, change: Change, after: Entry, seen: Seen | None) -> None:
+        path = change.path
+        if seen is None:
+            if self._parents(change):
+                self._take(*self._create(path, after, None))
+        elif not self.look.has_name(path):
+            self._refuse(
+                Conflict(path, "twins", "the workspace has it under a name that is the same on this file system")
+            )
+        elif self._is_after(path, after, seen):
+            return
+        elif seen.kind is after.kind:
+            merged = None
+            if after.kind is Kind.FILE and max(seen.stamp.size, after.size) <= 1 << 24:
+                ours, theirs = self.look.read(path, 1 << 24), self.theirs.read(path, after)
+                if ours is not None and is_text(ours) and is_text(theirs):
+                    merged = merge3(b"", ours, theirs).content
+            detail = "added by the program, and there is another one in the workspace"
+            self._conflict(change, "exists", detail, theirs=self._replace(path, after, seen), markers=merged)
+        else:
+            detail = f"added by the program, and there is a {seen.kind.value} in the workspace"
+            self._conflict(change, "exists", detail, theirs=self._replace(path, after, seen))
+
+    def _type_changed(self, change: Change, before: Entry, after: Entry, seen: Seen) -> None:
+        path = change.path
+        if seen.kind is after.kind and self._is_after(path, after, seen):
+            return
+        if not self._is_base(path, before, seen, removing=False):
+            detail = f"made a {after.kind.value} by the program, edited in the workspace"
+            self._conflict(change, "edited", detail, theirs=self._replace(path, after, seen))
+        elif before.kind is Kind.DIRECTORY:
+            self.emptied.append((change, seen))
+        else:
+            self._take(*(self._replace(path, after, seen) or ()))
+
+    def _file(self, path: str, before: Entry, after: Entry, seen: Seen) -> None:
+        recorded = self.manifest.get(path)
+        try:
+            content = merge_content(self.look, path, seen, recorded, before, after, self.base, self.theirs)
+            mode = merge_mode(seen.mode, before.mode, after.mode, self.umask)
+            ours = before.xattrs if untouched(seen, recorded) else self.look.xattrs(path)
+            xattrs = merge_xattrs(ours, before.xattrs, after.xattrs)
+        except Disagreement as both:
+            theirs = None if redacted(recorded) else self._create(path, after, seen)
+            self._conflict(self.changes[path], both.reason, both.detail, theirs=theirs, markers=both.merged)
+            return
+        if content.source is Source.OURS and mode == seen.mode and xattrs == ours:
+            return
+        if content.source is not Source.OURS:
+            # A content that the program wrote never runs with the rights of the file it replaces.
+            mode &= 0o777
+        elif seen.nlink == 1:
+            dropped = tuple(name for name, _ in ours if name not in dict(xattrs))
+            changed = tuple(item for item in xattrs if item not in ours)
+            self._take(Step(path, Action.SET, seen, mode=mode, xattrs=changed, dropped=dropped))
+            return
+        step = Step(path, Action.WRITE, seen, after, content.source, content.data, mode, xattrs)
+        self._take(step)
+
+    def _symlink(self, change: Change, before: Entry, after: Entry, seen: Seen) -> None:
+        ours = self.look.target(change.path)
+        if ours == after.target:
+            return
+        made = self._create(change.path, after, seen)
+        if ours == before.target:
+            self._take(*made)
+        else:
+            self._conflict(change, "content", f"a symlink to {ours!r} in the workspace now", theirs=made)
+
+    def _directory(self, path: str, before: Entry, after: Entry, seen: Seen) -> None:
+        mode = merge_mode(seen.mode, before.mode, after.mode, self.umask)
+        ours = self.look.xattrs(path, directory=True) if before.xattrs != after.xattrs else ()
+        xattrs = merge_xattrs(ours, before.xattrs, after.xattrs)
+        if mode == seen.mode and xattrs == ours:
+            return
+        # Files can be made in a directory that becomes writable only after that.
+        opens = mode & 0o300 == 0o300 and seen.mode & 0o300 != 0o300
+        dropped = tuple(name for name, _ in ours if name not in dict(xattrs))
+        changed = tuple(item for item in xattrs if item not in ours)
+        self._take(Step(path, Action.OPEN if opens else Action.SET, seen, mode=mode, xattrs=changed, dropped=dropped))
+
+    # What is there, compared.
+
+    def _is_base(self, path: str, before: Entry, seen: Seen, *, removing: bool) -> bool:
+        """Whether the workspace has what the program was given. For a removal an untouched inode is enough; what
+        is replaced must also look as the program saw it (a redacted file or a placeholder link does not)."""
+        if seen.kind is not before.kind:
+            return False
+        recorded: Recorded | None = self.manifest.get(path)
+        if untouched(seen, recorded) and (removing or before.kind is Kind.FILE and not redacted(recorded)):
+            return True
+        if before.kind is Kind.SYMLINK:
+            return self.look.target(path) == before.target
+        if seen.mode != before.mode:
+            return False
+        if before.kind is Kind.DIRECTORY:
+            return True
+        given = digest_of(self.base, path, before)
+        return same_file(self.look, path, seen, before.size, given) and self.look.xattrs(path) == before.xattrs
+
+    def _is_after(self, path: str, after: Entry, seen: Seen) -> bool:
+        """Whether the workspace has what would be applied already."""
+        if seen.kind is not after.kind:
+            return False
+        if after.kind is Kind.SYMLINK:
+            return self.look.target(path) == after.target
+        if after.kind is Kind.DIRECTORY:
+            return True
+        if (seen.mode ^ after.mode) & 0o100:
+            return False
+        return same_file(self.look, path, seen, after.size, digest_of(self.theirs, path, after))
+
+    # Steps.
+
+    def _take(self, *steps: Step) -> None:
+        for step in steps:
+            parent, name = split(step.path)
+            if step.action in (Action.REMOVE, Action.REMOVE_DIRECTORY):
+                self.gone[parent].add(name)
+            elif step.action is Action.MAKE_DIRECTORY:
+                self.made.add(step.path)
+            self.steps.append(step)
+
+    def _remove(self, path: str, seen: Seen) -> Step:
+        return Step(path, Action.REMOVE, seen)
+
+    def _create(self, path: str, after: Entry, seen: Seen | None) -> list[Step]:
+        """The steps for a path where nothing is, or a file or symlink that is swapped out."""
+        change = self.changes.get(path)
+        before = change.before.mode if change and change.before and change.before.kind is after.kind else 0
+        mode = permissions(after.mode, before, self.umask)
+        if after.mode & 0o7000 and after.kind is not Kind.SYMLINK:
+            self.notes.append(f"{path}: set-id and sticky bits ({after.mode & 0o7000:04o}) are left out")
+        xattrs = tuple(item for item in after.xattrs if item[0].startswith("user."))
+        actions = {Kind.FILE: Action.WRITE, Kind.SYMLINK: Action.LINK, Kind.DIRECTORY: Action.MAKE_DIRECTORY}
+        return [Step(path, actions[after.kind], seen, after, mode=mode, xattrs=xattrs)]
+
+    def _replace(self, path: str, after: Entry, seen: Seen) -> list[Step] | None:
+        """The steps that put ``after`` in the place of what is there; None where that would empty a directory."""
+        if seen.kind is Kind.DIRECTORY or seen.kind.special or redacted(self.manifest.get(path)):
+            return None
+        if after.kind is Kind.DIRECTORY:
+            return [self._remove(path, seen), *self._create(path, after, None)]
+        return self._create(path, after, seen)
+
+    def _parents(self, change: Change) -> bool:
+        """Make sure that an added path has a directory to be in; directories that the program made but that
+        were not chosen are made with default modes. False (and a conflict) where the user removed one."""
+        missing = []
+        parent = split(change.path)[0]
+        while parent and parent not in self.made and self.look.seen(parent) is None:
+            if parent in self.blocked:
+                self._block(change, parent)
+                return False
+            if self.manifest.get(parent) is not None or parent in self.changes:
+                detail = f"its directory {parent!r} is gone from the workspace"
+                self._conflict(change, "parent-vanished", detail)
+                return False
+            missing.append(parent)
+            parent = split(parent)[0]
+        for path in reversed(missing):
+            entry = Entry(Kind.DIRECTORY, 0o777 & ~self.umask)
+            self._take(Step(path, Action.MAKE_DIRECTORY, None, entry, mode=entry.mode))
+        return True
+
+    # What is not applied.
+
+    def _refuse(self, conflict: Conflict) -> None:
+        self.refused.append(conflict)
+        self.blocked[conflict.path] = conflict.reason
+
+    def _barred(self, change: Change, barred: Barred) -> None:
+        ancestor = barred.ancestor
+        above = self.changes.get(ancestor)
+        if change.after is None and above is not None and above.after is not None:
+            if above.after.kind is not Kind.DIRECTORY and barred.reason != "parent-unreadable":
+                return  # a file or link has replaced the directory already, as the change set wants it
+        if ancestor in self.blocked:
+            self._block(change, ancestor)
+        else:
+            self._conflict(change, barred.reason, f"{BARRED[barred.reason]} ({ancestor!r})")
+
+    def _block(self, change: Change, ancestor: str) -> None:
+        reason = self.blocked[ancestor]
+        self.blocked[change.path] = reason
+        conflict = Conflict(change.path, reason, f"its directory {ancestor!r} is not applied")
+        if any(r.path == ancestor for r in self.refused):
+            self.refused.append(conflict)
+        else:
+            self._conflict(change, "blocked", conflict.detail)
+
+    def _conflict(
+        self,
+        change: Change,
+        reason: str,
+        detail: str,
+        *,
+        theirs: Iterable[Step] | None = None,
+        markers: bytes | None = None,
+    ) -> None:
+        path, after = change.path, change.after
+        if self.on_conflict == "theirs" and theirs is not None:
+            self.notes.append(f"{path}: {detail}; theirs is taken")
+            self._take(*theirs)
+            return
+        if self.on_conflict == "markers" and markers is not None and after is not None:
+            self.notes.append(f"{path}: {detail}; written with conflict markers")
+            seen = self.look.seen(path)
+            if seen is not None:
+                step = self._create(path, after, seen)[0]
+                self._take(replace(step, source=Source.MERGED, content=markers, mode=seen.mode & 0o777))
+                return
+        self.blocked[path] = reason
+        if self.on_conflict == "ours":
+            self.notes.append(f"{path}: {detail}; ours is kept")
+        else:
+            self.conflicts.append(Conflict(path, reason, detail))
+
+    def _twins(self) -> set[str]:
+        """Added paths that are one path where the file system folds names; asked only if there are any."""
+        groups: dict[str, list[str]] = defaultdict(list)
+        for path, change in self.changes.items():
+            if change.after is not None:
+                groups[fold(path)].append(path)
+        return {
+            path
+            for group in groups.values()
+            if len(group) > 1 and self.look.folds(split(group[0])[0])
+            for path in group
+        }

@@ -1,0 +1,125 @@
+"""Three-way decisions about one file or directory: base is what the program was given, ours is the workspace now,
+theirs is what was accepted. What only one side changed is taken from that side."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from overlayws.apply.look import Look
+from overlayws.apply.merge3 import LIMIT, merge3
+from overlayws.apply.step import Seen, Source
+from overlayws.base.manifest import Recorded
+from overlayws.changes.contents import Contents
+from overlayws.source.entry import Entry, Kind, Xattrs
+
+
+class Disagreement(Exception):
+    """Both sides changed the same thing; ``merged`` has conflict markers where there are any."""
+
+    def __init__(self, reason: str, detail: str, merged: bytes | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.merged = merged
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file will hold: ``source`` is OURS where it stays as it is."""
+
+    source: Source
+    data: bytes | None = None
+
+
+def digest_of(contents: Contents, path: str, entry: Entry) -> str:
+    """The digest of a file of a change set, computed where the scan did not need it."""
+    return entry.digest or hashlib.sha256(contents.read(path, entry)).hexdigest()
+
+
+def untouched(seen: Seen, recorded: Recorded | None) -> bool:
+    """Whether nobody touched the inode since the base was made (see Stamp)."""
+    return recorded is not None and recorded.stamp == seen.stamp
+
+
+def redacted(recorded: Recorded | None) -> bool:
+    """Whether the program was shown other bytes than the workspace's: then its file never replaces the user's,
+    it is only merged into it."""
+    return recorded is not None and recorded.entry.kind is Kind.FILE and recorded.entry.size != recorded.stamp.size
+
+
+def same_file(look: Look, path: str, seen: Seen, size: int, digest: str) -> bool:
+    """Whether the workspace's file has this content."""
+    return seen.stamp.size == size and look.digest(path) == digest
+
+
+def merge_content(
+    look: Look,
+    path: str,
+    seen: Seen,
+    recorded: Recorded | None,
+    before: Entry,
+    after: Entry,
+    base: Contents,
+    theirs: Contents,
+) -> Content:
+    """The content of a modified file. Raises Disagreement."""
+    given = before.digest or digest_of(base, path, before)
+    if given == after.digest and before.size == after.size:
+        return Content(Source.OURS)
+    if untouched(seen, recorded) and not redacted(recorded):
+        return Content(Source.THEIRS)
+    accepted = digest_of(theirs, path, after)
+    ours = look.digest(path)
+    if ours == given:
+        return Content(Source.THEIRS)
+    if ours == accepted:
+        return Content(Source.OURS)
+    data = look.read(path, LIMIT)
+    if data is None or max(before.size, after.size) > LIMIT:
+        raise Disagreement("content", "edited in the workspace too, and too large to merge")
+    merged = merge3(base.read(path, before), data, theirs.read(path, after))
+    if merged.content is None:
+        raise Disagreement("content", f"edited in the workspace too, and {merged.why}")
+    if merged.conflicts:
+        what = "place" if merged.conflicts == 1 else "places"
+        raise Disagreement("content", f"edited in the workspace too, in {merged.conflicts} same {what}", merged.content)
+    return Content(Source.OURS) if merged.content == data else Content(Source.MERGED, merged.content)
+
+
+def permissions(after: int, before: int, umask: int) -> int:
+    """The permission bits of what is applied: never set-id or sticky, and of the umask's bits only those that
+    were there before."""
+    return after & 0o777 & ~(umask & ~before)
+
+
+def merge_mode(ours: int, before: int, after: int, umask: int) -> int:
+    """The mode of a file or directory that exists: the workspace's, unless the program changed it.
+
+    Set-id and sticky bits stay where both sides have them; none is added. Raises Disagreement.
+    """
+    if after & 0o777 == before & 0o777:
+        return ours & ~(before & ~after & 0o7000)
+    accepted = permissions(after, before, umask) | (ours & after & 0o7000)
+    if ours & 0o777 in (before & 0o777, accepted & 0o777):
+        return accepted
+    raise Disagreement(
+        "mode", f"its mode was changed to {ours:04o} in the workspace and to {accepted:04o} by the program"
+    )
+
+
+def merge_xattrs(ours: Xattrs, before: Xattrs, after: Xattrs) -> Xattrs:
+    """The ``user.*`` attributes, name by name. Raises Disagreement."""
+    if before == after or ours == after:
+        return ours
+    mine, given, accepted = dict(ours), dict(before), {n: v for n, v in after if n.startswith("user.")}
+    for name in {*given, *accepted}:
+        if given.get(name) == accepted.get(name):
+            continue
+        if mine.get(name) not in (given.get(name), accepted.get(name)):
+            raise Disagreement("xattrs", f"its attribute {name!r} was changed in the workspace too")
+        if name in accepted:
+            mine[name] = accepted[name]
+        else:
+            mine.pop(name, None)
+    return tuple(sorted(mine.items()))

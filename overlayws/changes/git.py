@@ -1,0 +1,287 @@
+"""git's own diff machinery on a private repository that holds only the changed files, before and after.
+
+git never runs in a tree that the program could write, and reads no configuration and no attributes but ours: of 42
+ways to make git execute something (hooks, filters, textconv, fsmonitor ...) none has a file to be in. The
+repository is bare, its HEAD is unborn (newer gits read ``.gitattributes`` from a bare repository's HEAD) and it is
+gone when the context is left.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from overlayws.changes.change import Change, ChangeSet
+from overlayws.changes.contents import Contents
+from overlayws.changes.gitname import is_git_name
+from overlayws.errors import OverlaywsError, UnableError
+from overlayws.source.entry import Entry, Kind
+
+_BEFORE, _AFTER = "refs/overlayws/before", "refs/overlayws/after"
+_LARGEST = 256 << 20  # bytes of a file; git reads a binary file into memory to make a patch of it
+_RENAME_FILES = 400  # git compares at most the square of it (its default, 1000, takes half a minute)
+_RENAME_BYTES = 64 << 20  # of all files that could be halves of a rename
+_PIPE = 1 << 20  # bytes; with the usual 64 KiB the two processes mostly wait for each other
+_LONGEST = 4095  # bytes of a path that git apply can open (PATH_MAX)
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/nonexistent",
+    "LC_ALL": "C",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_LITERAL_PATHSPECS": "1",
+    # Without it fast-import gives every blob's memory back to the kernel, and takes twice as long (mallopt(3)).
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
+_CONFIG = """\
+[core]
+\trepositoryformatversion = 0
+\tbare = true
+\tquotePath = true
+\tcompression = 0
+\tattributesFile = /dev/null
+\thooksPath = /dev/null
+\tfsync = none
+[pack]
+\tcompression = 0
+[fastimport]
+\tunpackLimit = 0
+[gc]
+\tauto = 0
+[diff]
+\tsuppressBlankEmpty = false
+\trenameLimit = 400
+"""
+
+
+class GitError(OverlaywsError):
+    """git failed on the private repository: a fault of ours, or a full disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What git says of one file. ``old`` and ``similarity`` (percent) are set for a rename."""
+
+    path: str
+    added: int | None  # lines; None for a binary file
+    removed: int | None
+    old: str | None = None
+    similarity: int | None = None
+
+
+@contextmanager
+def private_repository(
+    changeset: ChangeSet, base: Contents, theirs: Contents, *, scratch: Path | None = None
+) -> Iterator[PrivateRepository]:
+    """A repository of the change set's files, ``base`` the contents before and ``theirs`` after.
+
+    It is made below ``scratch`` (the temporary directory if None) with mode 0700, with one ``git fast-import``, and
+    removed at the end. Raises UnableError where git is missing, ChangedSince where the contents are not those of the
+    change set.
+    """
+    with tempfile.TemporaryDirectory(prefix="overlayws-diff-", dir=scratch, ignore_cleanup_errors=True) as directory:
+        repository = PrivateRepository(Path(directory), changeset)
+        repository.fill(base, theirs)
+        yield repository
+
+
+class PrivateRepository:
+    """Two trees in a bare repository, and git's diffs between them."""
+
+    def __init__(self, directory: Path, changeset: ChangeSet) -> None:
+        self._directory = directory
+        self._changes = [change for change in changeset.changes if has_patch_form(change)]
+        for name in ("objects", "refs"):
+            (directory / name).mkdir()
+        (directory / "HEAD").write_text("ref: refs/heads/unborn\n")
+        (directory / "config").write_text(_CONFIG)
+        self._renames = _rename_option(self._changes)
+
+    def fill(self, base: Contents, theirs: Contents) -> None:
+        """Import the contents; called once."""
+        command = ["git", "fast-import", "--quiet", "--done", "--date-format=raw", "--depth=0"]
+        with tempfile.TemporaryFile(dir=self._directory) as errors:
+            try:
+                child = subprocess.Popen(
+                    command,
+                    bufsize=_PIPE,
+                    env=self._environment(),
+                    cwd=self._directory,
+                    stdin=subprocess.PIPE,
+                    stderr=errors,
+                    pipesize=_PIPE,
+                )
+            except FileNotFoundError:
+                raise _missing() from None
+            assert child.stdin is not None
+            try:
+                with child.stdin as out:
+                    self._import(out, _BEFORE, base, before=True)
+                    self._import(out, _AFTER, theirs, before=False)
+                    out.write(b"done\n")
+            except BrokenPipeError:
+                pass  # git is gone: its message says why
+            except BaseException:
+                child.kill()
+                child.wait()
+                raise
+            if child.wait():
+                errors.seek(0)
+                raise _failed("fast-import", errors.read())
+
+    def patch(self, *, context: int = 3, words: bool = False, renames: bool = True) -> bytes:
+        """The whole difference in git's patch format; ``git apply`` accepts it, except with ``words``."""
+        options = ["-p", "--binary", "--full-index", f"-U{context}"]
+        if words:
+            options.append("--word-diff=plain")
+        return self._diff([*options, *self._rename_options(renames)])
+
+    def stats(self, *, renames: bool = True) -> list[FileStat]:
+        """Added and removed lines of each file that differs, renames paired, in the order of the paths' bytes."""
+        return _parse_stats(self._diff(["--raw", "--numstat", "-z", *self._rename_options(renames)]))
+
+    def similarity(self, old: str, new: str) -> FileStat:
+        """The difference of two files that are known to be one renamed, however little they have in common."""
+        paths = [old, new]
+        for stat in _parse_stats(self._diff(["--raw", "--numstat", "-z", "-M1%"], paths)):
+            if stat.old == old:
+                return stat
+        parts = _parse_stats(self._diff(["--raw", "--numstat", "-z", "--no-renames"], paths))
+        binary = any(part.added is None for part in parts)
+        added = None if binary else sum(part.added or 0 for part in parts)
+        removed = None if binary else sum(part.removed or 0 for part in parts)
+        return FileStat(new, added, removed, old, 0)
+
+    def _rename_options(self, renames: bool) -> list[str]:
+        return self._renames if renames else ["--no-renames"]
+
+    def _import(self, out: IO[bytes], ref: str, contents: Contents, *, before: bool) -> None:
+        out.write(b"commit %s\ncommitter overlayws <overlayws@localhost> 0 +0000\ndata 0\n" % ref.encode())
+        for change in self._changes:
+            entry = change.before if before else change.after
+            if entry is None or entry.kind is Kind.DIRECTORY:
+                continue
+            out.write(b"M %s inline %s\n" % (_mode(entry), _quoted(change.path)))
+            if entry.kind is Kind.SYMLINK:
+                target = os.fsencode(entry.target or "")
+                out.write(b"data %d\n%s\n" % (len(target), target))
+                continue
+            out.write(b"data %d\n" % entry.size)
+            for chunk in contents.chunks(change.path, entry):
+                out.write(chunk)
+            out.write(b"\n")
+        out.write(b"\n")
+
+    def _diff(self, options: list[str], paths: list[str] | None = None) -> bytes:
+        command = ["git", "diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/"]
+        command += ["--dst-prefix=b/", "--ignore-submodules=all", "--diff-algorithm=histogram", *options]
+        command += [_BEFORE, _AFTER, "--", *(paths or [])]
+        try:
+            done = subprocess.run(
+                command, env=self._environment(), cwd=self._directory, stdin=subprocess.DEVNULL, capture_output=True
+            )
+        except FileNotFoundError:
+            raise _missing() from None
+        if done.returncode:
+            raise _failed("diff-tree", done.stderr)
+        return done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        return {**_ENVIRONMENT, "GIT_DIR": str(self._directory)}
+
+
+def has_patch_form(change: Change) -> bool:
+    """Whether git can carry the change: files and symlinks of a size and a name that ``git apply`` takes.
+
+    What git does not keep (empty directories, permissions other than the owner's execute bit, extended
+    attributes) has no patch form either, and is not looked at here.
+    """
+    entries = [entry for entry in (change.before, change.after) if entry is not None]
+    if all(entry.kind is Kind.DIRECTORY for entry in entries):
+        return False
+    if any(entry.kind.special or entry.size > _LARGEST for entry in entries):
+        return False
+    return not is_git_name(change.path) and len(os.fsencode(change.path)) <= _LONGEST
+
+
+def without_patch(changes: Iterable[Change]) -> list[Change]:
+    """Those of ``changes`` of which a patch says nothing: they must be listed beside it."""
+    return [change for change in changes if not has_patch_form(change) or _same_to_git(change)]
+
+
+def _same_to_git(change: Change) -> bool:
+    before, after = change.before, change.after
+    if before is None or after is None or before.kind is not after.kind:
+        return False
+    same = (before.digest, before.target) == (after.digest, after.target)
+    return same and _mode(before) == _mode(after)
+
+
+def _rename_option(changes: list[Change]) -> list[str]:
+    """Rename detection compares every deleted file with every added one: bounded by their number and size."""
+    halves = [c.before or c.after for c in changes if c.before is None or c.after is None]
+    size = sum(entry.size for entry in halves if entry is not None)
+    return [f"-M{'100%' if size > _RENAME_BYTES else '50%'}", f"-l{_RENAME_FILES}"]
+
+
+def _mode(entry: Entry) -> bytes:
+    if entry.kind is Kind.SYMLINK:
+        return b"120000"
+    return b"100755" if entry.mode & 0o100 else b"100644"
+
+
+def _quoted(path: str) -> bytes:
+    """A path as git-fast-import(1) reads it: in double quotes, with C escapes."""
+    plain = os.fsencode(path).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+    return b'"%s"' % plain
+
+
+def _parse_stats(output: bytes) -> list[FileStat]:
+    """What ``--raw --numstat -z`` prints: all raw entries, then all counts (git-diff-tree(1), "Raw output format")."""
+    fields = iter(output.split(b"\0"))
+    renamed: dict[bytes, int] = {}
+    found = []
+    for field in fields:
+        if field.startswith(b":"):
+            status = field.rsplit(b" ", 1)[1]
+            path = next(fields)
+            if status[:1] == b"R":
+                path = next(fields)
+                renamed[path] = int(status[1:])
+        elif field:
+            added, removed, path = field.split(b"\t", 2)
+            old = None
+            if not path:
+                old = next(fields)
+                path = next(fields)
+            found.append(
+                FileStat(
+                    os.fsdecode(path),
+                    None if added == b"-" else int(added),
+                    None if removed == b"-" else int(removed),
+                    None if old is None else os.fsdecode(old),
+                    renamed.get(path),
+                )
+            )
+    return found
+
+
+def _missing() -> UnableError:
+    return UnableError("git is not installed", hint="install git: changes are shown with its diff")
+
+
+def _failed(command: str, message: bytes) -> GitError:
+    lines = message.decode("utf-8", "replace").strip().splitlines()
+    return GitError(
+        f"git {command} failed: {ascii(lines[-1] if lines else 'no message')}",
+        hint="is there space in the temporary directory? TMPDIR chooses another",
+    )

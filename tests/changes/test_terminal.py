@@ -1,0 +1,126 @@
+"""A patch on a terminal: nothing in it steers the terminal, hides, or pretends to be a header."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from overlayws.changes import render
+from overlayws.changes.escape import quoted_path, visible
+from overlayws.changes.terminal import for_terminal
+from tests.changes.layers import make_case
+from tests.trees import Node
+
+COLOUR = re.compile("\x1b\\[(?:1|31|32|36)?m")
+
+
+def shown(tmp_path: Path, before: Node, after: Node, *, colour: bool = False, name: str = "f") -> str:
+    case = make_case(tmp_path, {name: before}, {name: after})
+    with case.base() as base, case.theirs() as theirs:
+        return for_terminal(render.patch(case.scan(), base, theirs), colour)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("\x1b[2J", "\\x1b[2J"),
+        ("\x1b]52;c;aGk=\x07", "\\x1b]52;c;aGk=\\x07"),
+        ("a\rb", "a\\x0db"),
+        ("a\x08b", "a\\x08b"),
+        ("\x9b2J", "\\x9b2J"),
+        ("\x7f", "\\x7f"),
+        ("\u202eabc", "<U+202E>abc"),
+        ("\u2066abc", "<U+2066>abc"),
+        ("a\u200bb", "a<U+200B>b"),
+        ("\u034f\u3164", "<U+034F><U+3164>"),
+        ("\U000e0041", "<U+E0041>"),
+        ("\ufeff", "<U+FEFF>"),
+        ("\udcff\udc80", "\\xff\\x80"),
+        ("tab\there", "tab\there"),
+        ("é 漢 😀", "é 漢 😀"),
+        ("\u2028", "<U+2028>"),
+    ],
+)
+def test_what_cannot_be_seen_is_made_visible(text: str, seen: str, tmp_path: Path) -> None:
+    assert visible(text) == seen
+    lines = shown(tmp_path, "x\n", f"x\n{text}\n").split("\n")
+    assert f"+{seen}" in lines
+
+
+def test_no_control_character_survives_with_or_without_colour(tmp_path: Path) -> None:
+    nasty = "".join(map(chr, [*range(1, 10), *range(11, 32), *range(127, 160)]))
+    for number, colour in enumerate((False, True)):
+        text = shown(tmp_path / str(number), f"{nasty}\n", f"x{nasty}\n", colour=colour)
+        rest = COLOUR.sub("", text) if colour else text
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", rest)
+
+
+def test_names_are_quoted_in_the_header(tmp_path: Path) -> None:
+    text = shown(tmp_path, "x\n", "y\n", name="a\x1b[2J\n+++ b/\u202ex")
+    assert 'diff --git "a/a\\033[2J\\n+++ b/\\342\\200\\256x"' in text
+
+
+def test_a_line_of_the_content_is_never_taken_for_a_header(tmp_path: Path) -> None:
+    before = "-- a/etc/passwd\n@@ -1 +1 @@\ndiff --git a/x b/x\n"
+    text = shown(tmp_path, before, "++ b/etc/passwd\n@@ -9 +9 @@\n", colour=True)
+    lines = text.splitlines()
+    assert "\x1b[31m--- a/etc/passwd\x1b[m" in lines
+    assert "\x1b[32m+++ b/etc/passwd\x1b[m" in lines
+    assert "\x1b[31m-diff --git a/x b/x\x1b[m" in lines
+    assert sum(line.startswith("\x1b[36m") for line in lines) == 1
+
+
+def test_the_colours_are_the_usual_ones(tmp_path: Path) -> None:
+    lines = shown(tmp_path, "a\nb\n", "a\nc\n", colour=True).splitlines()
+    assert lines[0] == "\x1b[1mdiff --git a/f b/f\x1b[m"
+    assert lines[-4:] == ["\x1b[36m@@ -1,2 +1,2 @@\x1b[m", " a", "\x1b[31m-b\x1b[m", "\x1b[32m+c\x1b[m"]
+
+
+def test_a_line_without_end_is_said_so(tmp_path: Path) -> None:
+    assert shown(tmp_path, "a\n", "b").endswith("+b\n\\ No newline at end of file\n")
+
+
+def test_a_very_long_line_is_cut_with_its_length(tmp_path: Path) -> None:
+    text = shown(tmp_path, "x\n", "y" * 1_000_000 + "\n")
+    assert len(text) < 5000
+    assert "[and 998001 more characters]" in text
+
+
+def test_padding_does_not_push_code_out_of_sight(tmp_path: Path) -> None:
+    text = shown(tmp_path, "x\n", "ok" + " " * 600 + "; evil()\n")
+    assert "+ok [600 spaces] ; evil()" in text
+
+
+def test_binary_content_is_said_and_not_printed(tmp_path: Path) -> None:
+    text = shown(tmp_path, b"\0" * 5000, bytes(range(256)) * 40)
+    assert "(binary content, not shown)" in text
+    assert len(text.splitlines()) < 8
+
+
+def test_words_are_coloured(tmp_path: Path) -> None:
+    case = make_case(tmp_path, {"f": "one two\n"}, {"f": "one 2\x1b\n"})
+    with case.base() as base, case.theirs() as theirs:
+        patch = render.patch(case.scan(), base, theirs, words=True)
+    assert for_terminal(patch, True, words=True).endswith("one \x1b[31m[-two-]\x1b[m\x1b[32m{+2\\x1b+}\x1b[m\n")
+
+
+def test_no_patch_is_no_text() -> None:
+    assert for_terminal(b"", True) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "quoted"),
+    [
+        ("a b", "a b"),
+        ("a\nb", '"a\\nb"'),
+        ('q"', '"q\\""'),
+        ("b\\", '"b\\\\"'),
+        ("é", '"\\303\\251"'),
+        ("\udcff", '"\\377"'),
+        ("\x7f\x1b", '"\\177\\033"'),
+    ],
+)
+def test_a_path_is_quoted_as_git_does(path: str, quoted: str) -> None:
+    assert quoted_path(path) == quoted

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from overlayws.errors import UnableError, UsageError
+from overlayws.session.record import DamagedSession, from_bytes, to_bytes
+from overlayws.session.session import Run, Session
+from overlayws.session.store import BusySession, Store
+
+
+def a_session(directory: Path, workspace: Path, name: str = "calm-otter", created: str = "2026-01-01") -> Session:
+    return Session(
+        name=name, directory=directory, workspace=workspace, created=created, backend="copy", sandbox="bwrap",
+        own_git=False,
+    )  # fmt: skip
+
+
+def make(store: Store, workspace: Path, name: str = "calm-otter", created: str = "2026-01-01") -> Session:
+    with store.creating(name) as (final, scratch):
+        store.save(a_session(scratch, workspace, final, created))
+    return store.load(name)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "state")
+
+
+def test_a_session_survives_being_written_and_read(tmp_path: Path) -> None:
+    workspace = Path("/work/na\udcffme\n")
+    session = replace(
+        a_session(tmp_path / "calm-otter", workspace),
+        runs=(Run(("a", "b\udcff"), "2026-01-01", 3, 0.5),), tools=("/opt/x",), state="captured",
+    )  # fmt: skip
+    assert from_bytes(to_bytes(session), tmp_path / "calm-otter") == session
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{", b"[]", b"null", b"{}", b'{"schema": "overlayws.session/2"}', b"\xff\xfe", b'{"schema": 1, "runs": 3}'],
+)
+def test_a_damaged_session_is_told_apart_and_the_others_stay_usable(
+    store: Store, tmp_path: Path, damage: bytes
+) -> None:
+    broken = make(store, tmp_path, "broken")
+    whole = make(store, tmp_path, "whole")
+    (broken.directory / "session.json").write_bytes(damage)
+    with pytest.raises(DamagedSession) as error:
+        store.load("broken")
+    assert error.value.exit_code == 4 and "broken" in error.value.message and error.value.hint
+    sessions, damaged = store.all()
+    assert sessions == [whole] and len(damaged) == 1
+
+
+def test_a_field_of_the_wrong_value_is_damage(store: Store, tmp_path: Path) -> None:
+    session = make(store, tmp_path)
+    data = to_bytes(session)
+    for wrong in (
+        data.replace(b'"state": "new"', b'"state": "odd"'),
+        data.replace(b'"calm-otter"', b'"other"'),
+        data.replace(b'"created"', b'"extra": 1, "created"'),
+    ):
+        with pytest.raises(DamagedSession):
+            from_bytes(wrong, session.directory)
+
+
+def test_state_directories_are_private(store: Store, tmp_path: Path) -> None:
+    session = make(store, tmp_path)
+    for directory in (store.home, store.sessions, session.directory):
+        assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_name_is_taken_once(store: Store, tmp_path: Path) -> None:
+    make(store, tmp_path)
+    with pytest.raises(UsageError):
+        make(store, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-x", "A", "x" * 65, "a\n", "é", ".starting-x"])
+def test_a_name_that_could_be_a_path_or_an_option_is_refused(store: Store, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError):
+        make(store, tmp_path, name)
+    with pytest.raises(UsageError):
+        store.load(name)
+
+
+def test_a_session_that_fails_while_it_is_made_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), store.creating("x"):
+        raise RuntimeError
+    assert os.listdir(store.sessions) == []
+
+
+def test_what_a_killed_start_left_is_swept_but_not_a_running_start(store: Store, tmp_path: Path) -> None:
+    store.prepare()
+    script = (
+        "import os, sys, time; from pathlib import Path; from overlayws.session.store import Store\n"
+        "with Store(Path(sys.argv[1])).creating('x') as (n, d):\n"
+        "    (d / 'deep').mkdir(); print('ready', flush=True); time.sleep(60)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script, str(store.home)], stdout=subprocess.PIPE)
+    assert child.stdout and child.stdout.readline()
+    assert store.sweep() == []
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert len(store.sweep()) == 1
+    assert os.listdir(store.sessions) == []
+
+
+def test_the_newest_session_of_the_innermost_workspace_is_meant(store: Store, tmp_path: Path) -> None:
+    outer, inner = tmp_path / "a", tmp_path / "a/b"
+    (inner / "src").mkdir(parents=True)
+    make(store, outer, "one", "2026-01-03")
+    make(store, inner, "two", "2026-01-01")
+    make(store, inner, "three", "2026-01-02")
+    assert store.newest(inner / "src").name == "three"
+    assert store.newest(outer).name == "one"
+    with pytest.raises(UsageError):
+        store.newest(tmp_path)
+
+
+def test_a_lock_is_held_by_one(store: Store, tmp_path: Path) -> None:
+    session = make(store, tmp_path)
+    with store.locked(session):
+        assert store.is_locked(session)
+        with pytest.raises(BusySession), store.locked_now(session.name):
+            pass
+        store.save(replace(session, doing="run", state="running"))
+        with pytest.raises(BusySession, match="running"), store.locked(session):
+            pass
+    assert not store.is_locked(session)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_state_directory_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "ro").mkdir(mode=0o500)
+    with pytest.raises(UnableError) as error:
+        Store(tmp_path / "ro/state").prepare()
+    assert error.value.hint
+
+
+def test_a_state_directory_below_a_file_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnableError):
+        Store(tmp_path / "file/state").prepare()
+
+
+def test_a_removed_session_is_gone_even_with_directories_that_nobody_may_enter(store: Store, tmp_path: Path) -> None:
+    session = make(store, tmp_path)
+    closed = session.directory / "upper/a/b"
+    closed.mkdir(parents=True)
+    (closed / "f").write_text("x")
+    closed.chmod(0)
+    closed.parent.chmod(0)
+    store.remove(session.name)
+    assert os.listdir(store.sessions) == []

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from overlayws.source.remove import remove_tree
+from tests.trees import Special, Symlink, make_tree
+
+
+def test_a_tree_goes_with_all_that_is_in_it_and_nothing_that_it_points_to(tmp_path: Path) -> None:
+    make_tree(tmp_path / "victim", {"f": "x"})
+    make_tree(tmp_path / "t", {"a/b": "x", "link": Symlink("../victim"), "fifo": Special("fifo"), "n\udcff\n": "y"})
+    (tmp_path / "t/a").chmod(0)
+    remove_tree(tmp_path / "t")
+    assert sorted(os.listdir(tmp_path)) == ["victim"] and (tmp_path / "victim/f").read_text() == "x"
+
+
+def test_a_symlink_is_removed_not_followed(tmp_path: Path) -> None:
+    make_tree(tmp_path, {"victim/f": "x", "t": Symlink("victim")})
+    remove_tree(tmp_path / "t")
+    assert not (tmp_path / "t").is_symlink() and (tmp_path / "victim/f").exists()
+
+
+def test_nothing_there_is_fine(tmp_path: Path) -> None:
+    remove_tree(tmp_path / "missing/tree")
+
+
+def test_a_tree_deeper_than_a_path_can_be_long_goes(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for name in ["t", *["d" * 100] * 1200]:
+        os.mkdir(name, dir_fd=fd)
+        below = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    remove_tree(tmp_path / "t")
+    assert os.listdir(tmp_path) == []
