@@ -40,7 +40,7 @@ def test_apply_in_process(benchmark: BenchmarkFixture, changed: Changed, tmp_pat
 
     def undone() -> None:
         if journals:
-            undo(journals.pop(), changed.workspace)
+            undo(journals.pop())
 
     def run() -> int:
         journals.append(tmp_path / f"journal/{next(count)}")

@@ -63,6 +63,6 @@ setup_venv() {
     rm -rf "$VENV"
     make_venv "$python" || return 1
   fi
-  PIP_DISABLE_PIP_VERSION_CHECK=1 "$VENV/bin/python" -m pip install --quiet --editable "$top${extra:+[$extra]}" || return 1
+  PIP_DISABLE_PIP_VERSION_CHECK=1 "$VENV/bin/python" -m pip install -qq --editable "$top${extra:+[$extra]}" || return 1
   printf '%s' "$wanted" >"$stamp"
 }

@@ -95,7 +95,7 @@ def _one(backend: str, seed: int, where: Path, original: Path, lowerdir: Path, m
         execute(plan(changeset.changes), where / "journal/1", theirs)
         assert operations.Operations(os.fspath(workspace), 0).view() == saw
         assert plan(changeset.changes).steps == ()
-        undo(where / "journal/1", workspace)
+        undo(where / "journal/1")
         assert operations.Operations(os.fspath(workspace), 0).view() == start
         assert _times(workspace) == before
 

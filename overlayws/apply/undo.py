@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -188,5 +189,8 @@ def _at(ground: Ground, path: str) -> os.stat_result | None:
     parent, name = split(path)
     try:
         return at(ground.directories.open(parent), name)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        # A parent that is a symlink or a file now (the apply may have made it one) has nothing below it.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise

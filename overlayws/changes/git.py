@@ -104,7 +104,7 @@ class PrivateRepository:
             (directory / name).mkdir()
         (directory / "HEAD").write_text("ref: refs/heads/unborn\n")
         (directory / "config").write_text(_CONFIG)
-        self._renames = _rename_option(self._changes)
+        self._renames = _rename_options(changeset.changes)
 
     def fill(self, base: Contents, theirs: Contents) -> None:
         """Import the contents; called once."""
@@ -226,10 +226,17 @@ def _same_to_git(change: Change) -> bool:
     return same and _mode(before) == _mode(after)
 
 
-def _rename_option(changes: list[Change]) -> list[str]:
+def _rename_options(changes: Iterable[Change]) -> list[str]:
     """Rename detection compares every deleted file with every added one: bounded by their number and size."""
-    halves = [c.before or c.after for c in changes if c.before is None or c.after is None]
-    size = sum(entry.size for entry in halves if entry is not None)
+    size = 0
+    for change in changes:
+        before, after = change.before, change.after
+        # git apply does not see that a renamed symlink is gone, and refuses the directory that took its place: a
+        # pure rename names no mode, and apply.c looks at the mode.
+        if before and after and before.kind is Kind.SYMLINK and after.kind is Kind.DIRECTORY:
+            return ["--no-renames"]
+        if (before is None) != (after is None):
+            size += before.size if before else after.size if after else 0
     return [f"-M{'100%' if size > _RENAME_BYTES else '50%'}", f"-l{_RENAME_FILES}"]
 
 

@@ -314,6 +314,22 @@ def test_a_crash_while_the_copy_is_made_anew_leaves_no_copy(tmp_path: Path, why:
             break
 
 
+def test_a_copy_that_could_not_be_made_is_not_taken_for_one(copied: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied.run("open('f', 'w').write('1')")
+    remove_tree(copied.layer.merged)
+
+    def no_space(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(plaincopy, "fill", no_space)
+    with pytest.raises(MountError, match="cannot make a private copy at .*: No space left on device"):
+        copied.run("")
+    # Whether the new directory has the inode of the old one is chance, so the record itself must be gone.
+    assert not (copied.layer.workdir / "stamps").exists()
+    monkeypatch.undo()
+    assert copied.run("print(open('f').read())") == "1"
+
+
 def test_without_exchange_the_upperdir_is_replaced_all_the_same(copied: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     class NoExchange:
         syncfs = plaincopy._libc.syncfs

@@ -32,21 +32,24 @@ def without_options(launch: Launch, unwanted: list[list[str]]) -> Launch:
     return dataclasses.replace(launch, descriptors={**launch.descriptors, 10: b"".join(w + b"\0" for w in words)})
 
 
-def leaking() -> None:
-    """No descriptor is closed any more, neither by us nor by the supervisor."""
-    source = runner._SUPERVISE.read_text().replace("os.closerange(", "(lambda *_: None)(")
-    leaky = Path(os.environ["SCRATCH"]) / "leaky.py"
-    leaky.write_text(source)
-    runner._SUPERVISE = leaky
+def supervised_with(replacements: dict[str, str], **popen: Any) -> None:
+    """Weaken the supervisor's source, and the way in which it is started."""
+    source = runner._SUPERVISE.read_text()
+    for old, new in replacements.items():
+        assert old in source
+        source = source.replace(old, new)
+    weak = Path(os.environ["SCRATCH"]) / "supervise.py"
+    weak.write_text(source)
+    runner._SUPERVISE = weak
     real = runner.subprocess.Popen
 
-    class Leaky(real):  # type: ignore[misc, valid-type]
+    class Weak(real):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             for fd in kwargs["pass_fds"]:
                 os.set_inheritable(fd, True)
-            super().__init__(*args, **{**kwargs, "close_fds": False, "pass_fds": ()})
+            super().__init__(*args, **{**kwargs, **popen})
 
-    runner.subprocess.Popen = Leaky  # type: ignore[misc]
+    runner.subprocess.Popen = Weak  # type: ignore[misc]
 
 
 class Weakened:
@@ -81,7 +84,9 @@ def main() -> None:
         os.dup2(os.open(task["leak"], os.O_RDONLY), 50, inheritable=True)
     without = task.get("without", {})
     if without.get("closed_descriptors"):
-        leaking()
+        supervised_with({"os.closerange(": "(lambda *_: None)("}, close_fds=False, pass_fds=())
+    if without.get("session"):
+        supervised_with({}, start_new_session=False)
     sandbox = Weakened(task["sandbox"], task.get("program"), without)
     spec = RunSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in task["spec"].items()})
     mount = Mount(Path(task["merged"]), tuple(task.get("enter", ())))

@@ -10,7 +10,6 @@ import pty
 import select
 import signal
 import struct
-import sys
 import termios
 import time
 import uuid
@@ -275,13 +274,10 @@ def test_the_probe_can_type_where_the_filter_and_the_session_are_missing(person:
     with open("/proc/sys/dev/tty/legacy_tiocsti") as setting:
         if setting.read().strip() == "0":
             pytest.skip("this kernel refuses TIOCSTI to everyone")
+    without: dict[str, Any] = {"options": [["--seccomp", "11"]]}
     if not interactive:
-        # Without --new-session alone nothing happens: the supervisor is in a session of its own already.
-        pytest.skip("two defences deep: the session and the filter")
-    with at(person, PYTHON, "-I", "-S", "-c", TIOCSTI, without={"options": [["--seccomp", "11"]]}) as process:
+        # Three defences deep: the supervisor's session, bwrap's, and the filter.
+        without = {"options": [["--seccomp", "11"], ["--new-session"]], "session": True}
+    with at(person, PYTHON, "-I", "-S", "-c", TIOCSTI, interactive=interactive, without=without) as process:
         person.ended(process)
         assert b"INJECTED" in person.seen
-
-
-if sys.platform != "linux":
-    pytest.skip("Linux only", allow_module_level=True)

@@ -1,0 +1,172 @@
+"""kill -9 before every call that changes something, and an error of every such call: before or after, never
+between, and nothing left behind. With the journal on the workspace's mount, and on another."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.apply.build import Case, make_case, snapshot, tree
+from tests.apply.crash import in_child
+from tests.trees import Dir, File, Symlink
+
+BASE = {
+    "mod": "a\n",
+    "xattr": File(b"x", 0o640, (("user.k", b"1"),)),
+    "exe": "run\n",
+    "gone/one": "1",
+    "link": Symlink("mod"),
+    "f2d": "file",
+    "d2f/x": "x",
+    "lock": Dir(0o755),
+}
+THEIRS = {
+    "mod": "b\n",
+    "xattr": File(b"y", 0o640, (("user.k", b"2"),)),
+    "exe": File(b"run\n", 0o755),
+    "link": Symlink("xattr"),
+    "f2d/in": "i",
+    "d2f": "file now",
+    "lock": Dir(0o500),
+    "new/file": "n",
+}
+
+
+@pytest.fixture(params=["same-mount", "cross-mount"])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+    if request.param == "same-mount":
+        yield make_case(tmp_path, BASE, THEIRS)
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as state:
+        if os.stat(state).st_dev == os.stat(tmp_path).st_dev:
+            pytest.skip("/dev/shm is on the mount of the temporary files")
+        yield make_case(tmp_path, BASE, THEIRS, state=Path(state))
+
+
+def settle(case: Case, before: dict[str, tuple[object, ...]], after: dict[str, tuple[object, ...]]) -> str:
+    """Recover, check that the workspace is all before or all after, and bring it back to before."""
+    case.recover()
+    if snapshot(case.workspace) == before:
+        outcome = "before"
+    else:
+        assert tree(case.workspace) == after
+        outcome = "after"
+        for journal in case.journals.iterdir():
+            case.undo(journal)
+        assert snapshot(case.workspace) == before
+    assert not case.journals.exists() or not list(case.journals.iterdir())
+    assert case.recover() == ()
+    return outcome
+
+
+def test_kill_before_every_call_of_an_apply(case: Case) -> None:
+    before, after = snapshot(case.workspace), tree(case.theirs)
+    outcomes = []
+    for nth in itertools.count(1):
+        how = in_child(lambda: case.apply(), nth)
+        outcomes.append(settle(case, before, after))
+        if how == "unreached":
+            break
+        assert how == "killed"
+    assert len(outcomes) > 60
+    assert outcomes == sorted(outcomes, key=("before", "after").index), "once committed, always after"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_every_call_of_an_apply_fails_once(case: Case, number: int) -> None:
+    before, after = snapshot(case.workspace), tree(case.theirs)
+    for nth in itertools.count(1):
+        how = in_child(lambda: case.apply(), nth, number)
+        names = [name for name in os.listdir(case.workspace) if name.startswith(".overlayws")]
+        if how == "failed":
+            # The error came from the apply itself: it has rolled back before it said so.
+            assert tree(case.workspace) == tree(case.base) and not names, f"call {nth}"
+        outcome = settle(case, before, after)
+        assert (outcome == "before") == (how == "failed"), f"call {nth}: {how}, {outcome}"
+        if how == "unreached":
+            break
+
+
+def test_kill_before_every_call_of_an_undo(case: Case) -> None:
+    before, after = snapshot(case.workspace), tree(case.theirs)
+    for nth in itertools.count(1):
+        journal = case.apply()
+        how = in_child(lambda j=journal: case.undo(j), nth)  # type: ignore[misc]
+        settle(case, before, after)
+        if how == "unreached":
+            break
+        assert how == "killed"
+    assert nth > 40
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_every_call_of_an_undo_fails_once(case: Case, number: int) -> None:
+    before, after = snapshot(case.workspace), tree(case.theirs)
+    for nth in itertools.count(1):
+        journal = case.apply()
+        how = in_child(lambda j=journal: case.undo(j), nth, number)  # type: ignore[misc]
+        if how == "failed":
+            assert tree(case.workspace) == after, f"call {nth}"
+        outcome = settle(case, before, after)
+        assert (outcome == "after") == (how == "failed"), f"call {nth}: {how}, {outcome}"
+        if how == "unreached":
+            break
+
+
+def _interrupted(case: Case, back: int) -> None:
+    """Kill an apply ``back`` calls before its end."""
+    calls = _calls_of_apply(case)
+    assert in_child(lambda: case.apply(), calls - back) == "killed"
+
+
+def _calls_of_apply(case: Case) -> int:
+    for nth in itertools.count(1):
+        pristine = case.home / "pristine"
+        if pristine.exists():
+            break
+        shutil.copytree(case.workspace, pristine, symlinks=True)
+    low, high = 1, 1024
+    before, after = snapshot(case.workspace), tree(case.theirs)
+    while low < high:
+        nth = (low + high) // 2
+        how = in_child(lambda: case.apply(), nth)
+        settle(case, before, after)
+        low, high = (nth + 1, high) if how == "killed" else (low, nth)
+    return low - 1
+
+
+def test_kill_before_every_call_of_a_recover(case: Case) -> None:
+    before, after = snapshot(case.workspace), tree(case.theirs)
+    calls = _calls_of_apply(case)
+    # Every place in the apply, with one place in the recover each; then, after the applies that left the most to
+    # do, every place in the recover.
+    for nth in range(1, calls + 1):
+        assert in_child(lambda: case.apply(), nth) == "killed"
+        in_child(lambda: case.recover(), 1 + nth % 23)
+        settle(case, before, after)
+    for back in (2, 6, 9, 14):
+        for nth in itertools.count(1):
+            assert in_child(lambda: case.apply(), calls - back) == "killed"
+            how = in_child(lambda: case.recover(), nth)
+            settle(case, before, after)
+            if how == "unreached":
+                break
+
+
+def test_kill_before_every_call_of_the_recover_of_an_undo(case: Case) -> None:
+    before, after = snapshot(case.workspace), tree(case.theirs)
+    for nth in itertools.count(1):
+        journal = case.apply()
+        how = in_child(lambda j=journal: case.undo(j), nth)  # type: ignore[misc]
+        for again in (2, 5, 11, 1 + nth % 17):
+            in_child(lambda: case.recover(), again)
+        settle(case, before, after)
+        if how == "unreached":
+            break
