@@ -8,6 +8,7 @@ import posixpath
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from overlayws.base.manifest import REPOSITORY, Hidden
@@ -56,7 +57,8 @@ def survey(root: int, workspace: Path, rules: Filter, progress: Callable[[int], 
                 found.hidden.append(Hidden(path, kind, REPOSITORY))
                 inodes[path] = st
                 continue
-            verdict, inner = scope.child(name, directory)
+            read = partial(_beginning, root, path) if kind is Kind.FILE else None
+            verdict, inner = scope.child(name, directory, read)
             if verdict.hidden:
                 rule = describe(verdict.rule)
                 if directory and inner.searched:
@@ -90,6 +92,20 @@ def _topmost(hidden: list[Hidden]) -> list[Hidden]:
             paths.add(h.path)
             kept.append(h)
     return kept
+
+
+def _beginning(root: int, path: str, limit: int) -> bytes:
+    """At most ``limit`` bytes of the file ``path``. Raises OSError."""
+    parent, name = split(path)
+    above = open_directory(root, parent)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
+    finally:
+        os.close(above)
+    try:
+        return os.read(fd, limit)
+    finally:
+        os.close(fd)
 
 
 def _show_parents(found: Survey, waiting: dict[str, tuple[os.stat_result, str]], path: str) -> None:
