@@ -152,7 +152,9 @@ class Ground:
 
     def close_stages(self) -> None:
         while self.stages:
-            os.close(self.stages.pop())
+            fd = self.stages.pop()
+            if fd >= 0:
+                os.close(fd)
 
     def make_stages(self) -> None:
         """Make the stages of the workspace, and open all. Raises OSError."""

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from overlayws.base.survey import Survey, survey
-from overlayws.filter.match import Filter, describe
+from overlayws.filter.match import Filter
+from overlayws.filter.verdict import describe
 
 
 def explain(workspace: Path, rules: Filter, paths: Iterable[str]) -> list[tuple[str, bool, str]]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from overlayws.base.manifest import REPOSITORY, Hidden
 from overlayws.beneath import open_directory, split
-from overlayws.filter.match import Filter, Scope, describe
+from overlayws.filter.match import Filter, Scope
+from overlayws.filter.verdict import describe
 from overlayws.source.entry import Kind, kind_of
 from overlayws.source.walk import list_directory, walk
 

@@ -96,4 +96,4 @@ def _encode(entry: Entry | None) -> str:
     digest = "null" if entry.digest is None else f'"{entry.digest}"'
     target = "null" if entry.target is None else _string(entry.target)
     xattrs = ",".join([f'[{_string(name)},"{value.hex()}"]' for name, value in entry.xattrs])
-    return f'["{entry.kind.value}",{mode},{entry.size},{digest},{target},[{xattrs}]]'
+    return f'["{entry.kind._value_}",{mode},{entry.size},{digest},{target},[{xattrs}]]'

@@ -39,9 +39,9 @@ class HiddenPaths:
 
     def touched(self, path: str, *, below: bool) -> bool:
         """Whether a hidden path is ``path``, above it, or (if ``below``) below it."""
-        if self._sorted is None:
-            self._sorted = sorted(os.fsencode(h.path) for h in self._manifest.hidden_below(""))
         hidden = self._sorted
+        if hidden is None:
+            hidden = self._sorted = sorted(os.fsencode(h.path) for h in self._manifest.hidden_below(""))
         if not hidden:
             return False
         name = os.fsencode(path)
@@ -66,17 +66,18 @@ def flags(
 ) -> tuple[str, ...]:
     """The flags of one change, in the order of docs/changes.md."""
     found = []
+    kind = after.kind if after is not None else None
+    was = before.kind if before is not None else None
     if after is not None:
-        file = after.kind is Kind.FILE
-        newly = file and after.mode & 0o111 and not (before and before.kind is Kind.FILE and before.mode & 0o111)
-        if newly or (file and content.shebang):
-            found.append("executable")
+        if kind is Kind.FILE:
+            newly = after.mode & 0o111 and not (before is not None and was is kind and before.mode & 0o111)
+            if newly or content.shebang:
+                found.append("executable")
+        elif kind is Kind.SYMLINK and leads_outside(path, after.target or ""):
+            found.append("symlink-outside")
         if after.mode & 0o7000:
             found.append("setuid")
-        if after.kind is Kind.SYMLINK and after.target is not None and leads_outside(path, after.target):
-            found.append("symlink-outside")
-    gone = before is not None and before.kind is Kind.DIRECTORY and (after is None or after.kind is not before.kind)
-    if hidden.touched(path, below=gone):
+    if hidden.touched(path, below=was is Kind.DIRECTORY and kind is not was):
         found.append("hidden-original")
     if content.binary:
         found.append("binary")
@@ -85,10 +86,11 @@ def flags(
             found.append("large")
         if content.invisible:
             found.append("invisible-text")
-        if after.kind is not Kind.DIRECTORY and is_run_on_its_own(path):
-            found.append("auto-executed")
-        if after.kind.special:
-            found.append("special")
+        if kind is not Kind.DIRECTORY:
+            if is_run_on_its_own(path):
+                found.append("auto-executed")
+            if kind is not Kind.FILE and after.kind.special:
+                found.append("special")
     if is_git_name(path):
         found.append("git")
     return tuple(found)

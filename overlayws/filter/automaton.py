@@ -15,7 +15,7 @@ from overlayws.filter.chars import Branch, Chars, CharSet, Folders, Item, Look, 
 
 MOST_STATES = 20_000  # deterministic states remembered; then they are forgotten and made again
 MOST_MEMBERS = 2_000_000  # positions in all remembered states together
-MOST_WORK = 100_000_000  # visits of positions; an ordinary workspace needs some thousands
+MOST_WORK = 300_000_000  # visits of positions; an ordinary workspace needs some thousands
 
 
 class TooExpensiveError(UsageError):
@@ -96,7 +96,7 @@ class Automaton:
             for chars, following in position.by_set:
                 if chars.has(c):
                     reached.add(following)
-        self._spend(work)
+        self.spend(work)
         made = self._state(reached, "a" if is_word(c) else "-")  # all that a look asks about it
         state[c] = made
         return made
@@ -115,6 +115,7 @@ class Automaton:
         state.positions, state.before = key
         ending = self._closure(positions, before, None) if looking else positions
         state.hits = tuple(sorted({number for position in ending for number in position.ends}))
+        self.spend(len(state.hits))
         self._known[key] = state
         self._members += len(positions)
         return state
@@ -125,7 +126,8 @@ class Automaton:
         self._known.clear()
         self._members = 0
 
-    def _spend(self, work: int) -> None:
+    def spend(self, work: int) -> None:
+        """Count visits. Raises TooExpensiveError."""
         self.work += work
         if self.work > MOST_WORK:
             raise TooExpensiveError(
@@ -141,7 +143,7 @@ class Automaton:
         while todo:
             position = todo.pop()
             if position.pending:
-                self._spend(4 * len(position.pending))
+                self.spend(4 * len(position.pending))
                 _lay_out(position)
             following = list(position.free)
             if after != "":
@@ -150,7 +152,7 @@ class Automaton:
                 if to not in found:
                     found.add(to)
                     todo.append(to)
-        self._spend(len(found))
+        self.spend(len(found))
         return found
 
 

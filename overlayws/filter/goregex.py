@@ -8,9 +8,8 @@ the ``(.*/)?`` that stands for ``**``.
 
 from __future__ import annotations
 
-from overlayws.filter import scripts
-from overlayws.filter.chars import ANY, MAX, NOT_NEWLINE, Branch, Chars, Folders, Item, Look, Loop, Ranges, Repeat
-from overlayws.filter.chars import complement as _complement
+from overlayws.filter.chars import ANY, MAX, NOT_NEWLINE, Branch, Chars, Folders, Item, Look, Loop, Repeat
+from overlayws.filter.named_sets import PERL, POSIX, table_named
 
 _FOLDERS = "(.*/)?"
 _MOST_REPEATS = 1000  # RE2's own limit of one repetition, and of nested ones multiplied
@@ -19,42 +18,6 @@ _DEEPEST = 998
 
 _CONTROLS = {"a": 7, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11}
 _LOOKS = {"A": Look.BEGIN, "z": Look.END, "b": Look.EDGE, "B": Look.NO_EDGE}
-
-_UPPER, _LOWER, _DIGIT = (0x41, 0x5A), (0x61, 0x7A), (0x30, 0x39)
-_PERL: dict[str, Ranges] = {
-    "d": (_DIGIT,),
-    "s": ((9, 10), (12, 13), (32, 32)),
-    "w": (_DIGIT, _UPPER, (0x5F, 0x5F), _LOWER),
-}
-_PERL |= {name.upper(): _complement(ranges) for name, ranges in _PERL.items()}
-_POSIX: dict[str, Ranges] = {
-    "alnum": (_DIGIT, _UPPER, _LOWER),
-    "alpha": (_UPPER, _LOWER),
-    "ascii": ((0, 0x7F),),
-    "blank": ((9, 9), (32, 32)),
-    "cntrl": ((0, 0x1F), (0x7F, 0x7F)),
-    "digit": (_DIGIT,),
-    "graph": ((0x21, 0x7E),),
-    "lower": (_LOWER,),
-    "print": ((0x20, 0x7E),),
-    "punct": ((0x21, 0x2F), (0x3A, 0x40), (0x5B, 0x60), (0x7B, 0x7E)),
-    "space": ((9, 13), (32, 32)),
-    "upper": (_UPPER,),
-    "word": _PERL["w"],
-    "xdigit": (_DIGIT, (0x41, 0x46), (0x61, 0x66)),
-}
-_POSIX |= {"^" + name: _complement(ranges) for name, ranges in _POSIX.items()}
-
-# General categories and their long names (PropertyValueAliases.txt), which Go takes since 1.25.
-_CATEGORIES = """
-C Other, Cc Control cntrl, Cf Format, Cn Unassigned, Co Private_Use, Cs Surrogate, L Letter, LC Cased_Letter,
-Ll Lowercase_Letter, Lm Modifier_Letter, Lo Other_Letter, Lt Titlecase_Letter, Lu Uppercase_Letter,
-M Mark Combining_Mark, Mc Spacing_Mark, Me Enclosing_Mark, Mn Nonspacing_Mark, N Number, Nd Decimal_Number digit,
-Nl Letter_Number, No Other_Number, P Punctuation punct, Pc Connector_Punctuation, Pd Dash_Punctuation,
-Pe Close_Punctuation, Pf Final_Punctuation, Pi Initial_Punctuation, Po Other_Punctuation, Ps Open_Punctuation,
-S Symbol, Sc Currency_Symbol, Sk Modifier_Symbol, Sm Math_Symbol, So Other_Symbol, Z Separator, Zl Line_Separator,
-Zp Paragraph_Separator, Zs Space_Separator
-"""
 
 
 class BadRegex(Exception):
@@ -162,9 +125,9 @@ class _Parser:
         if following in _LOOKS:
             self.at += 2
             return _LOOKS[following]
-        if following in _PERL:
+        if following in PERL:
             self.at += 2
-            return Chars(_PERL[following])
+            return Chars(PERL[following])
         if following in ("p", "P"):
             return Chars(tables=(self._table(),))
         return _literal(chr(self._escaped()))
@@ -220,16 +183,16 @@ class _Parser:
             first = False
             if text.startswith("[:", self.at) and (end := text.find(":]", self.at + 2)) >= 0:
                 name = text[self.at + 2 : end]
-                if name not in _POSIX:
+                if name not in POSIX:
                     raise BadRegex
-                ranges += _POSIX[name]
+                ranges += POSIX[name]
                 self.at = end + 2
                 continue
             if text.startswith(("\\p", "\\P"), self.at):
                 tables.append(self._table())
                 continue
-            if text.startswith("\\", self.at) and text[self.at + 1 : self.at + 2] in _PERL:
-                ranges += _PERL[text[self.at + 1]]
+            if text.startswith("\\", self.at) and text[self.at + 1 : self.at + 2] in PERL:
+                ranges += PERL[text[self.at + 1]]
                 self.at += 2
                 continue
             low = high = self._operand()
@@ -299,37 +262,15 @@ class _Parser:
         if name.startswith("^"):
             negated, name = not negated, name[1:]
         self.at = end
-        return _table_named(name), negated
+        table = table_named(name)
+        if table is None:
+            raise BadRegex
+        return table, negated
 
 
 def _literal(c: str) -> Item:
     # In a regular expression U+FFFD is also every byte that is not UTF-8.
     return Chars(((0xFFFD, 0xFFFD),)) if c == "\ufffd" else c
-
-
-def _table_named(name: str) -> str:
-    loose = _loose(name)
-    found = _tables().get(loose)
-    if found is None:
-        raise BadRegex
-    return found
-
-
-def _loose(name: str) -> str:
-    return name.replace("_", "").replace("-", "").replace(" ", "").lower() if name.isascii() else ""
-
-
-def _tables() -> dict[str, str]:
-    if not _TABLES:
-        _TABLES.update({_loose(name): name for name in scripts.names()})
-        for row in _CATEGORIES.replace("\n", " ").split(","):
-            category, *aliases = row.split()
-            _TABLES.update({_loose(alias): category for alias in (category, *aliases)})
-        _TABLES.update({name.lower(): name for name in ("Any", "ASCII", "Assigned")})
-    return _TABLES
-
-
-_TABLES: dict[str, str] = {}
 
 
 def _repeated(item: Item, low: int, high: int | None) -> Item:

@@ -15,7 +15,7 @@ from overlayws.errors import UsageError
 _BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _LONGEST_LINE = 65_535  # bytes, '\r' counted and '\n' not: the buffer of Go's bufio.Scanner
 _UNCLEAN = re.compile(r"(?s)//|(?:\A|/)\.\.?(?:/|\Z)|./\Z")
-_SPECIAL = re.compile(r"[][*?\\]")
+_MOST_RULES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,14 @@ class IgnoreSyntaxError(UsageError):
     """A line of an ignore file is not a pattern (exit code 2)."""
 
 
-def bad_rule(rule: Rule, why: str) -> IgnoreSyntaxError:
-    """The error of one rule: names the file, the line and the pattern."""
-    return IgnoreSyntaxError(
-        f"{printable(rule.file)}:{rule.line}: {why}: {shown(rule)}",
-        hint="escape a special character with a backslash, close each '[' with a ']', or remove the line",
-    )
+def bad_rule(
+    rule: Rule,
+    why: str = "syntax error in pattern",
+    hint: str = "escape a special character with a backslash, close each '[' with a ']', or remove the pattern",
+) -> IgnoreSyntaxError:
+    """The error of one rule: names the file (or option), the line and the pattern."""
+    where = f"{printable(rule.file)}:{rule.line}" if rule.line else rule.file
+    return IgnoreSyntaxError(f"{where}: {why}: {shown(rule)}", hint=hint)
 
 
 def shown(rule: Rule) -> str:
@@ -56,8 +58,10 @@ def printable(text: str) -> str:
 def parse(data: bytes, file: str) -> tuple[Rule, ...]:
     """The rules of an ignore file in Docker's syntax, in the order written. ``file`` is only named in rules and errors.
 
-    Raises IgnoreSyntaxError for a line of 65,536 bytes or more, a lone ``!``, or a pattern that Go's
-    ``filepath.Match`` refuses. Some broken patterns show only when they are first tried on a path.
+    A rule that repeats one before it is left out where it cannot matter: with no rule of the other sign between.
+    Raises IgnoreSyntaxError for a line of 65,536 bytes or more, a lone ``!``, a pattern that Go's
+    ``filepath.Match`` refuses, and for more than two million rules. Some broken patterns show only when they are
+    first tried on a path.
     """
     lines = data.split(b"\n")
     for number, raw in enumerate(lines, 1):  # before anything else: a long line refuses the file, even a comment
@@ -66,7 +70,8 @@ def parse(data: bytes, file: str) -> tuple[Rule, ...]:
                 f"{printable(file)}:{number}: line too long ({len(raw):,} bytes): {printable(_text(raw[:40]))}…",
                 hint=f"a line of an ignore file holds at most {_LONGEST_LINE:,} bytes",
             )
-    rules = []
+    rules: list[Rule] = []
+    run: set[str] = set()  # the patterns since the last change of sign
     for number, raw in enumerate(lines, 1):
         if raw.endswith(b"\r"):
             raw = raw[:-1]
@@ -75,15 +80,23 @@ def parse(data: bytes, file: str) -> tuple[Rule, ...]:
         if raw.startswith(b"#"):
             continue
         rule = parse_line(_text(raw), file, number)
-        if rule is not None:
-            rules.append(rule)
+        if rule is None:
+            continue
+        if rules and rules[-1].negated != rule.negated:
+            run.clear()
+        if rule.pattern in run:
+            continue
+        if len(rules) == _MOST_RULES:
+            raise bad_rule(rule, f"more than {_MOST_RULES:,} patterns", hint="use fewer patterns with wildcards")
+        run.add(rule.pattern)
+        rules.append(rule)
     return tuple(rules)
 
 
 def parse_line(text: str, file: str, line: int) -> Rule | None:
     """One pattern, as a line of an ignore file (or the value of an option) gives it; None for a blank one.
 
-    Raises IgnoreSyntaxError.
+    ``line`` is 0 for an option. Raises IgnoreSyntaxError.
     """
     text = text.strip(_BLANKS)
     if not text:
@@ -102,9 +115,11 @@ def parse_line(text: str, file: str, line: int) -> Rule | None:
     text = _clean(text)
     rule = Rule(text.removeprefix("!"), text[0] == "!", file, line)
     if not rule.pattern:
-        raise bad_rule(rule, "a lone '!' makes no exception")
-    if _SPECIAL.search(rule.pattern) and not _well_formed(rule.pattern):
-        raise bad_rule(rule, "syntax error in pattern")
+        raise bad_rule(
+            rule, "a lone '!' makes no exception", hint="write !PATTERN to keep what PATTERN matches visible"
+        )
+    if ("[" in text or "\\" in text) and not _well_formed(rule.pattern):
+        raise bad_rule(rule)
     return rule
 
 

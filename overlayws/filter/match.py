@@ -12,36 +12,15 @@ from dataclasses import dataclass
 
 from overlayws.filter.automaton import Automaton, State
 from overlayws.filter.chars import Branch
+from overlayws.filter.exceptions import Exceptions
 from overlayws.filter.goregex import BadRegex
-from overlayws.filter.ignorefile import Rule, bad_rule, parse, printable, shown
+from overlayws.filter.ignorefile import Rule, bad_rule, parse
 from overlayws.filter.keyfile import Read
 from overlayws.filter.pattern import compile_pattern
-from overlayws.filter.secrets import BUILT_IN, GIT, SecretNames, is_git
-
-_WILD = frozenset("*[]?^\\")
-_LEAKING = frozenset("*[]?^\\|{}")
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """``rule`` is the one that hides the path, or the exception that shows it; None where no rule speaks."""
-
-    hidden: bool
-    rule: Rule | None
-
+from overlayws.filter.secrets import GIT, SecretNames, is_git
+from overlayws.filter.verdict import Verdict, reopens
 
 _VISIBLE = Verdict(False, None)
-
-
-def describe(rule: Rule | None) -> str:
-    """The rule as ``explain`` and the manifest name it, on one printable line: its source, line and pattern."""
-    if rule is None:
-        return "no rule"
-    if rule.file == BUILT_IN:
-        return f"built-in secret rule `{rule.pattern}`"
-    if rule.line == 0:
-        return f"`{printable(rule.file)} {shown(rule).removeprefix('!')}`"
-    return f"`{printable(rule.file)}` line {rule.line}: `{shown(rule)}`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +69,12 @@ class Filter:
                 compiled.append(())
                 bad.add(number)
         self._bad = frozenset(bad)
-        self._start = Automaton(compiled).start
+        self._automaton = Automaton(compiled)
         self._names = SecretNames() if secrets else None
         self._folders: dict[tuple[tuple[int, ...], Rule | None], _Above] = {}
-        self._docker_exceptions = _Exceptions(repository)
-        self._user_exceptions = _Exceptions(user)
-        self._command_exceptions = _Exceptions(command)
+        self._docker_exceptions = Exceptions(repository)
+        self._user_exceptions = Exceptions(user)
+        self._command_exceptions = Exceptions(command)
         self._said = tuple(warnings)
         self._reopened: dict[tuple[Rule, Rule], str] = {}
 
@@ -108,7 +87,7 @@ class Filter:
     def top(self) -> Scope:
         """The scope of the workspace itself."""
         names = self._names.top if self._names else None
-        return Scope(self, "", self._start, names, self._above((), None), None, None, True)
+        return Scope(self, "", self._automaton.start, names, self._above((), None), None, None, True)
 
     def hidden_path(self, path: str, directory: bool, read: Read | None = None) -> Verdict:
         """The verdict for one relative path, decided from the top. ``read`` as for ``Scope.child``.
@@ -132,6 +111,7 @@ class Filter:
     def _decide(self, above: _Above, hits: tuple[int, ...], secret: Rule | None) -> _Outcome:
         inherited = frozenset(above.matched)
         numbers = sorted(inherited.union(hits, self._bad))
+        self._automaton.spend(len(numbers))
         first, second = (bisect_left(numbers, bound) for bound in self._parts)
         matched: list[int] = []
         by_user, shown_1 = self._pass(numbers[:first], inherited, secret, matched)
@@ -139,10 +119,9 @@ class Filter:
         if by_repository is None:
             by_repository, shown_2 = self._pass(numbers[first:second], inherited, None, matched)
         hiding, shown_3 = self._pass(numbers[second:], inherited, by_user or by_repository, matched)
-        showing = shown_3 or shown_2 or shown_1
-        if secret is not None and hiding is None and showing is not None:
-            self._reopened[showing, secret] = reopens(showing, secret)
-        verdict = Verdict(hiding is not None, hiding or showing)
+        if secret is not None and hiding is None and (opener := shown_3 or shown_1) is not None:
+            self._reopened[opener, secret] = reopens(opener, secret)
+        verdict = Verdict(hiding is not None, hiding or shown_3 or shown_2 or shown_1)
         return _Outcome(verdict, by_user is not None, by_repository, self._above(tuple(matched), above.shut))
 
     def _pass(
@@ -157,7 +136,7 @@ class Filter:
                 if rule.negated != (hiding is not None):
                     continue
                 if number in self._bad:
-                    raise bad_rule(rule, "syntax error in pattern")
+                    raise bad_rule(rule)
             matched.append(number)
             hiding, showing = (None, rule) if rule.negated else (rule, None)
         return hiding, showing
@@ -240,37 +219,6 @@ def _names_of(rules: Filter) -> SecretNames:
     return rules._names
 
 
-class _Exceptions:
-    """The exceptions of one origin: whether one may match below a hidden folder."""
-
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        patterns = [rule.pattern for rule in rules if rule.negated]
-        self._texts = [pattern.removesuffix("/**").removesuffix("/*") + "/" for pattern in patterns]
-        self._wild = any(_WILD.intersection(text) for text in self._texts)
-        self._literals = [_literal_beginning(pattern) for pattern in patterns]
-
-    def pruned(self, folder: str) -> bool:
-        """Docker's answer (rule 20): it loses paths, so ``*`` and ``!a/*/**`` drop ``a/x/y``, and so do we."""
-        return not self._wild and not any(text.startswith(folder + "/") for text in self._texts)
-
-    def reach_below(self, folder: str) -> bool:
-        """Whether a path below the folder may match: the right answer, for rules that Docker does not know."""
-        folder += "/"
-        return any(text.startswith(folder) or folder.startswith(text) for text in self._literals)
-
-
-def _literal_beginning(pattern: str) -> str:
-    for at, c in enumerate(pattern):
-        if c in _LEAKING:
-            return "" if "|" in pattern else pattern[:at]
-    return pattern + "/"
-
-
-def reopens(rule: Rule, secret: Rule) -> str:
-    """The warning for an exception of the user's that shows a secret."""
-    return f"{describe(rule)} shows what the {describe(secret)} hides"
-
-
 def kept(ignore_file: bytes, paths: list[str]) -> set[str]:
     """The paths that ``docker build`` (BuildKit) would keep under this ignore file; no built-in rule is applied.
 
@@ -311,5 +259,5 @@ def _opened(folder: str, scopes: dict[str, Scope]) -> Scope:
 
 _NOTHING = Filter(secrets=False)
 _NO_FOLDER = Scope(
-    _NOTHING, "", _NOTHING._start, None, _NOTHING._above((), None), None, Verdict(True, None), False
+    _NOTHING, "", _NOTHING._automaton.start, None, _NOTHING._above((), None), None, Verdict(True, None), False
 )  # what is below a file: nothing that anybody may see

@@ -7,11 +7,14 @@ beginning as a prefix or suffix; all others become a Go regular expression, with
 from __future__ import annotations
 
 import os
+import re
 
 from overlayws.filter import goregex
 from overlayws.filter.chars import ANY, NOT_NEWLINE, NOT_SLASH, Branch, Folders, Fragment, Item, Loop
 
-_ESCAPED = frozenset(".+()$")
+_TOKEN = re.compile(r"(?s)\*\*/?|\*|\?|\\.?|[][]|[^][*?\\]+")
+_ESCAPED = re.compile(r"[.+()$]")
+_STRAY = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8
 _LEAKING = frozenset("[]\\|{}^\ufffd")
 
 
@@ -32,7 +35,7 @@ def compile_pattern(pattern: str) -> tuple[Branch, ...]:
         return _prefix(raw[:-2])
     if kind == "suffix":
         return _suffix(raw[2:])
-    if not _LEAKING.intersection(scanned) and not _has_stray_bytes(scanned):
+    if not _LEAKING.intersection(scanned) and not _STRAY.search(scanned):
         return (goregex.joined(pieces),)
     return goregex.parse("^" + "".join(map(_as_regex, pieces)) + "$")
 
@@ -41,16 +44,16 @@ def _scan(pattern: str) -> tuple[str, list[Item]]:
     """(exact, prefix, suffix or regex; the items of the regex, where a str may hold leaking characters)."""
     kind = "exact"
     pieces: list[Item] = []
-    at, size = 0, len(pattern)
-    while at < size:
-        c = pattern[at]
-        first = at == 0
-        at += 1
-        if c == "*" and pattern.startswith("*", at):
-            at += 1
-            if pattern.startswith("/", at):
-                at += 1
-            if at < size:
+    for found in _TOKEN.finditer(pattern):
+        token = found[0]
+        if token == "*":
+            pieces.append(Loop(NOT_SLASH))
+            kind = "regex"
+        elif token == "?":
+            pieces.append(NOT_SLASH)
+            kind = "regex"
+        elif token[0] == "*":
+            if found.end() < len(pattern):
                 pieces.append(Folders(NOT_NEWLINE))
                 kind = "regex"
             elif kind == "exact":
@@ -58,21 +61,11 @@ def _scan(pattern: str) -> tuple[str, list[Item]]:
             else:
                 pieces.append(Loop(NOT_NEWLINE))
                 kind = "regex"
-            if first:
+            if found.start() == 0:
                 kind = "suffix"
-        elif c == "*":
-            pieces.append(Loop(NOT_SLASH))
-            kind = "regex"
-        elif c == "?":
-            pieces.append(NOT_SLASH)
-            kind = "regex"
-        elif c == "\\" and at < size:
-            pieces.append(c + pattern[at])
-            at += 1
-            kind = "regex"
         else:
-            pieces.append(c)
-            if c in "[]":
+            pieces.append(token)
+            if token in ("[", "]") or (token[0] == "\\" and len(token) == 2):
                 kind = "regex"
     return kind, pieces
 
@@ -84,9 +77,8 @@ def _as_regex(piece: Item) -> str:
         return "[^/]*" if piece.chars == NOT_SLASH else ".*"
     if not isinstance(piece, str):
         return "[^/]"
-    if piece in _ESCAPED:
-        return "\\" + piece
-    return "".join("\ufffd" if "\udc80" <= c <= "\udcff" else c for c in piece)
+    piece = _STRAY.sub("\ufffd", piece)
+    return piece if piece[0] == "\\" else _ESCAPED.sub(r"\\\g<0>", piece)
 
 
 def _prefix(raw: bytes) -> tuple[Branch, ...]:
@@ -94,7 +86,7 @@ def _prefix(raw: bytes) -> tuple[Branch, ...]:
     branches: list[list[Item]] = [[text, Loop(ANY)]]
     for size in (1, 2, 3):  # bytes of a character that the path may complete
         tail = raw[-size:]
-        if len(raw) >= size and tail[0] >= 0xC0 and _has_stray_bytes(text[-size:]):
+        if len(raw) >= size and tail[0] >= 0xC0 and _STRAY.search(text[-size:]):
             branches.append([text[:-size], Fragment(tail, leading=True), Loop(ANY)])
     return tuple(map(goregex.joined, branches))
 
@@ -110,7 +102,3 @@ def _suffix(raw: bytes) -> tuple[Branch, ...]:
         if len(head) == size and all(0x80 <= byte < 0xC0 for byte in head):
             branches.append([Loop(ANY), Fragment(head, leading=False), text[size:]])
     return tuple(map(goregex.joined, branches))
-
-
-def _has_stray_bytes(text: str) -> bool:
-    return any("\udc80" <= c <= "\udcff" for c in text)

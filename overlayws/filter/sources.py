@@ -15,8 +15,9 @@ from pathlib import Path
 
 from overlayws.errors import UsageError
 from overlayws.filter.ignorefile import Rule, parse, parse_line, printable
-from overlayws.filter.match import Filter, describe, reopens
+from overlayws.filter.match import Filter
 from overlayws.filter.secrets import GIT, SecretNames
+from overlayws.filter.verdict import describe, reopens
 
 IGNORE_FILE = ".overlaywsignore"
 MOST_BYTES = 64 << 20  # of one ignore file

@@ -84,6 +84,9 @@ class Backend(Protocol):
         """The layer, usable through ``Mount.enter`` while the context is open.
 
         ``at``: where the mount should also be visible (the workspace's own path, shadowing it) for the
-        processes under ``enter``; a backend without a namespace ignores it. Leaving the context completes the
-        capture: afterwards the upperdir holds every difference. Raises MountError.
+        processes under ``enter``. Only for a program that is not confined: whatever ``enter`` executes is looked
+        up in the shadowed view, so that a sandbox's own program in a virtual environment inside the workspace
+        would be the copy that the confined program can write. A backend without a namespace ignores it.
+
+        Leaving the context completes the capture: afterwards the upperdir holds every difference. Raises MountError.
         """

@@ -170,7 +170,7 @@ def test_stat_has_a_line_for_each_change_and_fits_the_width(case: Case) -> None:
     assert "Bin 2 -> 3 bytes" in text
     assert "mode 0755 -> 0700" in text
     assert "fifo added" in text
-    assert text.splitlines()[-1] == f" {len(found)} files changed, 7 insertions(+), 4 deletions(-)"
+    assert text.splitlines()[-1] == f" {len(found)} files changed, 8 insertions(+), 5 deletions(-)"
     assert "\x1b" not in text
     assert "\x1b[32m" in render.stat(found, colour=True)
 

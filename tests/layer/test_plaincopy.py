@@ -368,6 +368,16 @@ def test_a_capture_without_space_keeps_the_old_upperdir_and_names_the_path(
     assert set(captured(copied)) == {"f", "d", "d/x"}
 
 
+def test_an_attribute_that_does_not_fit_escaped_is_named_not_lost(copied: Case) -> None:
+    long = "user.overlay." + "n" * 242
+    with pytest.raises(MountError, match="cannot capture .*merged/d/x: "):
+        copied.run(f"os.setxattr('d/x', '{long}', b'v')")
+    copied.layer.merged.joinpath("d/x").unlink()
+    with copied.mounted():
+        pass
+    assert captured(copied)["d/x"] == "whiteout"
+
+
 def test_a_directory_moved_away_while_it_is_read_cannot_lead_out(copied: Case, tmp_path: Path) -> None:
     from overlayws.layer.cursor import Cursor
 

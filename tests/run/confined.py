@@ -53,6 +53,15 @@ def _interpreter_for(uid: int) -> str | None:
     return None
 
 
+class Driver(subprocess.Popen[str]):
+    """The process of a run; a test that fails does not wait for it."""
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 class Place:
     """A merged directory and a report, owned by who runs; ``run`` runs a command there."""
 
@@ -80,15 +89,24 @@ class Place:
         spec: dict[str, Any] | None = None,
         popen: dict[str, Any] | None = None,
         **task: Any,
-    ) -> subprocess.Popen[str]:
+    ) -> Driver:
         if self.python is None:
             pytest.skip("no Python that an ordinary user can run with this package")
         environment = {"PATH": PATH, "HOME": "/home/agent"} if env is None else env
         whole = {"command": list(command), "workspace": workspace, "env": environment, **(spec or {})}
         (self.scratch / "report").unlink(missing_ok=True)
         task = {"sandbox": sandbox, "merged": str(self.merged), "spec": whole, "report": str(self.report), **task}
+        popen = dict(popen or {})
+        own = popen.pop("preexec_fn", lambda: None)
+
+        def prepare() -> None:
+            # Where the tests run in the background of a script, SIGINT came to them ignored.
+            for number in (signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
+            own()
+
         who = {} if self.uid is None else {"user": self.uid, "group": self.uid, "extra_groups": ()}
-        return subprocess.Popen(
+        return Driver(
             [self.python, "-B", str(DRIVER), json.dumps(task)],
             **{
                 "stdin": subprocess.DEVNULL,
@@ -98,7 +116,8 @@ class Place:
                 "cwd": "/",
                 "text": True,
                 **who,
-                **(popen or {}),
+                "preexec_fn": prepare,
+                **popen,
             },
         )
 
