@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -79,6 +79,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 if name in _required():
                     raise pytest.UsageError(f"{name} is promised (OVERLAYWS_REQUIRE) but missing: {why}")
                 item.add_marker(pytest.mark.skip(reason=f"needs {name}: {why}"))
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """pytest's, removed at once: its own clean-up fails on trees deeper than Python can recurse."""
+    from overlayws.source.remove import remove_tree
+
+    yield tmp_path
+    remove_tree(tmp_path)
 
 
 @pytest.fixture(autouse=True)
