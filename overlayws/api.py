@@ -141,7 +141,11 @@ def run(
         session = replace(session, state="running", doing="run", runs=(*session.runs, Run(spec.command, _now())))
         store.save(session)
         try:
-            with BACKENDS[session.backend].mounted(session.layer, session.workspace) as mount:
+            # Only an unconfined program needs the mount at the workspace's own path. For a sandbox (which binds it
+            # there inside) it would be a hole: an overlayws that is installed in the workspace would be run from the
+            # program's own copy, outside of the sandbox.
+            at = session.workspace if session.sandbox == "none" else None
+            with BACKENDS[session.backend].mounted(session.layer, at) as mount:
                 result = run_command(spec, mount, sandbox, interactive=interactive)
         except NotStartedError:
             store.save(before)

@@ -156,9 +156,7 @@ def undo(journal: Path) -> None:
             _back_out(ground, back, "undoing", error)
             _raise(error)
         with suppress(OSError):
-            ground.remove_stages()
-            _set_after(ground, back)
-            place.remove()
+            _end(ground, back)
 
 
 def recover(root: Path, workspace: Path | None = None) -> tuple[str, ...]:
@@ -174,7 +172,7 @@ def recover(root: Path, workspace: Path | None = None) -> tuple[str, ...]:
         state = place.state()
         if state is None:
             _remove_unborn(place)
-        elif state.state != "kept" and workspace in (None, state.workspace):
+        elif workspace in (None, state.workspace):
             try:
                 _recover(place, state, lines, left)
             except OSError as error:
@@ -192,7 +190,7 @@ def recover(root: Path, workspace: Path | None = None) -> tuple[str, ...]:
 
 
 def _recover(place: Journal, state: State, lines: list[str], left: list[str]) -> None:
-    if state.state == "applied" and not any(stage.path for stage in state.places):
+    if state.state in ("applied", "kept") and not any(stage.path for stage in state.places):
         return
     with Ground(place, state) as ground:
         ground.open_stages()
@@ -205,18 +203,22 @@ def _recover(place: Journal, state: State, lines: list[str], left: list[str]) ->
         elif state.state == "undo-staging":
             _unstage_undo(ground)
             lines.append(f"{state.workspace}: an interrupted undo had changed nothing yet")
-        elif state.state == "finished":
+        elif state.state == "kept":
+            left += kept.listed(place, load(place.apply_record))
             ground.remove_stages()
-            if place.undo_record.exists():
-                _set_after(ground, load(place.undo_record))
-            place.remove()
+            ground.settle()
+            ground.enter("kept")
+        elif state.state == "finished":
+            _end(ground, load(place.undo_record) if place.undo_record.exists() else None)
         else:
             what = "apply" if state.state == "applying" else "undo"
             record = load(place.apply_record if what == "apply" else place.undo_record)
             stuck = rollback(ground, record)
             stuck += clean(ground, record, stuck, undo=what == "undo")
-            for path, where in kept.rescue(ground, stuck):
-                left.append(f"{path!r} (its original: {where})" if where else repr(path))
+            if stuck:
+                left += kept.rescue(ground, stuck)
+                ground.sync()
+                ground.enter("kept")  # before the stages go: from here on the originals are only in the journal
             _finish(ground, record, "kept" if stuck else what)
             lines.append(f"{state.workspace}: an interrupted {what} was rolled back")
 
@@ -287,7 +289,7 @@ def _finish(ground: Ground, record: Record, what: str) -> None:
 def _tidy(ground: Ground, applied: undoing.Applied) -> None:
     """After a finished apply: remove the stages of the workspace. Raises OSError."""
     if any(stage.path for stage in ground.state.places):
-        ground.remove_stages(applied.times, gone=False)
+        ground.remove_stages(applied.times)
         ground.settle()
         ground.enter("applied")
 
@@ -304,6 +306,17 @@ def _unstage_undo(ground: Ground) -> None:
     ground.remove_stages()
     ground.settle()
     ground.enter("applied")
+
+
+def _end(ground: Ground, undone: Record | None) -> None:
+    """Remove the stages, then the journal of a finished undo (or of an apply that was rolled back)."""
+    if any(stage.path for stage in ground.state.places):
+        ground.remove_stages()
+        if undone is not None:
+            _set_after(ground, undone)
+        ground.settle()
+        ground.enter("finished")  # nothing in the workspace is touched from here on
+    ground.journal.remove()
 
 
 def _set_after(ground: Ground, record: Record) -> None:

@@ -175,10 +175,9 @@ class Ground:
                     fd = os.open(self.journal.stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self.stages.append(fd)
 
-    def remove_stages(self, times: Mapping[str, int] = _NONE, *, gone: bool = True) -> None:
+    def remove_stages(self, times: Mapping[str, int] = _NONE) -> None:
         """Empty and remove the stages that are in the workspace. The directories that they were in get the mtimes
-        in ``times``, else those from before; with ``gone`` also where a stage was removed already, by a try that
-        was interrupted. Raises OSError."""
+        in ``times``, else those from before (also where an interrupted try has removed the stage). Raises OSError."""
         self.close_stages()
         self.open_stages()
         for place, fd in zip(self.state.places, self.stages, strict=True):
@@ -188,8 +187,7 @@ class Ground:
             if fd >= 0:
                 empty(fd)
                 os.rmdir(name, dir_fd=self.directories.open(parent))
-            if gone or fd >= 0:
-                set_mtime(self.directories, parent, times.get(parent, place.mtime_ns))
+            set_mtime(self.directories, parent, times.get(parent, place.mtime_ns))
 
     def sync(self) -> None:
         """Make every file system of this transaction durable. Raises OSError."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from overlayws.apply.journal import Ground, directory
+from overlayws.apply.journal import Ground, Journal, directory
 from overlayws.apply.moves import at
 from overlayws.apply.record import Record
 from overlayws.apply.rollback import Stuck
@@ -44,23 +44,36 @@ def bring(ground: Ground, slot: int, stage: int, apart: bool, digest: str | None
         copy_node(source, name, ground.stages[stage], name, digest)
 
 
-def rescue(ground: Ground, stuck: list[Stuck]) -> list[tuple[str, Path | None]]:
-    """Bring what a rollback could not put back to the journal; returns path and where its original is."""
-    found: list[tuple[str, Path | None]] = []
+def rescue(ground: Ground, stuck: list[Stuck]) -> list[str]:
+    """Bring what a rollback could not put back to the journal; returns a line for each path. Raises OSError."""
+    lines = []
     for item in stuck:
         if item.slot is None:
-            found.append((item.path, None))
+            lines.append(repr(item.path))
         elif not ground.state.places[item.stage].path:
-            found.append((item.path, ground.journal.stage / item.slot))
+            lines.append(_line(item.path, ground.journal.stage / item.slot))
         else:
-            found.append((item.path, ground.journal.kept / item.slot))
             with _kept(ground) as target:
-                source = ground.stages[item.stage]
                 if at(target, item.slot) is not None:  # an earlier try was interrupted
                     os.unlink(item.slot, dir_fd=target)
-                copy_node(source, item.slot, target, item.slot)
-                os.fsync(target)
-    return found
+                copy_node(ground.stages[item.stage], item.slot, target, item.slot)
+            lines.append(_line(item.path, ground.journal.kept / item.slot))
+    return lines
+
+
+def listed(journal: Journal, record: Record) -> list[str]:
+    """A line for each original that is in the journal."""
+    paths = {str(step.slot): step.path for step in record.moves}
+    folders = [folder for folder in (journal.stage, journal.kept) if folder.is_dir()]
+    return [
+        _line(paths.get(name.rstrip("~!"), name), folder / name)
+        for folder in folders
+        for name in sorted(os.listdir(folder))
+    ]
+
+
+def _line(path: str, where: Path) -> str:
+    return f"{path!r} (its original: {where})"
 
 
 @contextmanager

@@ -154,7 +154,8 @@ def _unput(ground: Ground, step: Move, parent: int, name: str) -> Stuck | None:
     if now is None:
         return None
     if now.st_ino != step.new.ino:
-        return None if staged is not None else Stuck(step.path)
+        # A directory was there before, and is again.
+        return None if staged is not None or kind_of(now.st_mode) is Kind.DIRECTORY else Stuck(step.path)
     if not step.new.is_at(now):
         return Stuck(step.path)
     if staged is not None:  # two links of one file: the fallback of ``move`` was interrupted

@@ -212,8 +212,8 @@ class _Scan:
         self._change(path, before, Entry(kind_of(st.st_mode), stat.S_IMODE(st.st_mode)))
 
     def _whiteout(self, frame: _Frame, path: str) -> None:
-        # Below an opaque directory, and where the base has nothing, a whiteout says nothing.
-        if not frame.cut and (before := self._before(frame, path)) is not None:
+        # A whiteout of what the base does not have says nothing.
+        if (before := self._before(frame, path)) is not None:
             self._deleted(path, before)
 
     def _file(self, frame: _Frame, name: str, path: str) -> None:

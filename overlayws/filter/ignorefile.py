@@ -58,7 +58,7 @@ def printable(text: str) -> str:
 def parse(data: bytes, file: str) -> tuple[Rule, ...]:
     """The rules of an ignore file in Docker's syntax, in the order written. ``file`` is only named in rules and errors.
 
-    A rule that repeats one before it is left out where it cannot matter: with no rule of the other sign between.
+    A line that repeats one before it is left out where it cannot matter: with no rule of the other sign between.
     Raises IgnoreSyntaxError for a line of 65,536 bytes or more, a lone ``!``, a pattern that Go's
     ``filepath.Match`` refuses, and for more than two million rules. Some broken patterns show only when they are
     first tried on a path.
@@ -71,7 +71,7 @@ def parse(data: bytes, file: str) -> tuple[Rule, ...]:
                 hint=f"a line of an ignore file holds at most {_LONGEST_LINE:,} bytes",
             )
     rules: list[Rule] = []
-    run: set[str] = set()  # the patterns since the last change of sign
+    run: set[bytes] = set()  # the lines since the last change of sign
     for number, raw in enumerate(lines, 1):
         if raw.endswith(b"\r"):
             raw = raw[:-1]
@@ -79,16 +79,16 @@ def parse(data: bytes, file: str) -> tuple[Rule, ...]:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
         if raw.startswith(b"#"):
             continue
+        if raw in run:
+            continue
         rule = parse_line(_text(raw), file, number)
         if rule is None:
             continue
         if rules and rules[-1].negated != rule.negated:
             run.clear()
-        if rule.pattern in run:
-            continue
         if len(rules) == _MOST_RULES:
             raise bad_rule(rule, f"more than {_MOST_RULES:,} patterns", hint="use fewer patterns with wildcards")
-        run.add(rule.pattern)
+        run.add(raw)
         rules.append(rule)
     return tuple(rules)
 

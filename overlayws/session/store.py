@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,7 +42,10 @@ class Store:
         try:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.sessions.mkdir(mode=0o700, exist_ok=True)
-            if self.home.stat().st_mode & 0o077:
+            st = self.home.stat()
+            if stat.S_IMODE(st.st_mode) != 0o700 or st.st_gid != os.getegid():
+                # Below a set-group-ID directory everything would get a group that a user namespace cannot map.
+                os.chown(self.home, -1, os.getegid())
                 self.home.chmod(0o700)
             if not os.access(self.sessions, os.W_OK | os.X_OK):
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))

@@ -105,6 +105,15 @@ def test_contents_follows_no_symlink_and_hangs_on_nothing(tmp_path: Path) -> Non
         assert contents.read("real/file", Entry(Kind.FILE, 0o644)) == b"secret\n"
 
 
+def test_no_more_is_read_of_a_file_than_was_reviewed(tmp_path: Path) -> None:
+    make_tree(tmp_path, {"f": "reviewed, and then it grew\n" * 100_000})
+    seen = 0
+    with Contents(tmp_path) as contents, pytest.raises(ChangedSince):
+        for chunk in contents.chunks("f", Entry(Kind.FILE, 0o644, 8, "0" * 64)):
+            seen += len(chunk)
+    assert seen <= 8
+
+
 def test_contents_are_copied_with_their_holes(tmp_path: Path) -> None:
     with open(tmp_path / "sparse", "wb") as f:
         f.seek(8 << 20)
@@ -120,8 +129,10 @@ def test_directories_are_found_whatever_the_order(tmp_path: Path) -> None:
     make_tree(tmp_path, {"a/b/c/x": "1", "a/b/y": "2", "a-b/z": "3"})
     root = os.open(tmp_path, os.O_RDONLY)
     parents = Parents(root)
+    open_before = len(os.listdir("/proc/self/fd"))
     for path in ("a/b/c", "a/b", "a", "", "a-b", "a/b/c", "a/b/c", "a-b", ""):
         names = sorted(os.listdir(parents.fd(path)))
         assert names == sorted(os.listdir(tmp_path / path))
+        assert len(os.listdir("/proc/self/fd")) == open_before + 1
     parents.close()
     os.close(root)

@@ -61,6 +61,18 @@ def test_the_inode_that_was_copied_up_decides_whatever_became_of_the_content(tmp
 
 
 @pytest.mark.root
+def test_a_renamed_file_is_counted_by_its_literal_name(tmp_path: Path) -> None:
+    base = {":(glob)**": "old\n" * 3, "other": "o\n"}
+    upper = {":(glob)**": Whiteout(), "*": "new\n", "other": "edited\n"}
+    case = make_case(tmp_path, base, upper, prefix=TRUSTED)
+    set_origin(case, "*", ":(glob)**")
+    changeset = case.scan()
+    with case.base() as before, case.theirs() as theirs, private_repository(changeset, before, theirs) as repository:
+        (row, _) = rows(changeset, repository)
+    assert (row.old, row.added, row.removed) == (":(glob)**", 1, 3)
+
+
+@pytest.mark.root
 def test_an_origin_of_a_file_that_is_still_there_is_no_rename(tmp_path: Path) -> None:
     case = make_case(tmp_path, {"one": LINES}, {"copy": LINES}, prefix=TRUSTED)
     set_origin(case, "copy", "one")

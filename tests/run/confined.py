@@ -112,7 +112,8 @@ class Place:
                 "stdin": subprocess.DEVNULL,
                 "stdout": subprocess.PIPE,
                 "stderr": subprocess.PIPE,
-                "env": {**os.environ, "SCRATCH": str(self.scratch), **(caller_env or {})},
+                # What a killed driver leaves in its temporary directory goes with the place.
+                "env": {**os.environ, "SCRATCH": str(self.scratch), "TMPDIR": str(self.scratch), **(caller_env or {})},
                 "cwd": "/",
                 "text": True,
                 **who,

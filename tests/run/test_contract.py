@@ -91,6 +91,11 @@ def test_ignored_signals_of_the_caller_are_not_handed_on(here: Place, sandbox: s
     assert ended.out.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
 
 
+def test_setuid_programs_give_no_privilege(here: Place, sandbox: str) -> None:
+    # Without a sandbox too: what runs as another user could not be killed, and could write after the capture.
+    assert here.run("grep", "NoNewPrivs", "/proc/self/status", sandbox=sandbox).out.split() == ["NoNewPrivs:", "1"]
+
+
 def test_the_timeout_ends_the_command(here: Place, sandbox: str) -> None:
     began = time.monotonic()
     ended = here.run("sh", "-c", "trap '' TERM; while :; do sleep 1; done", sandbox=sandbox, spec={"timeout": 0.5})
