@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.changed import Changed, change, changed_files
+from benchmarks.changed import Changed, as_try_sandbox, change, changed_files
 from benchmarks.conftest import peer
 from overlayws.apply.execute import execute, undo
 from overlayws.apply.plan import plan_apply
@@ -64,16 +64,16 @@ def test_try_commit(benchmark: BenchmarkFixture, changed: Changed, tmp_path: Pat
     benchmark.group = "apply"
     program, count = peer("try-commit"), iter(range(1000))
 
-    def setup() -> tuple[tuple[Path, Path], dict[str, object]]:
-        # It moves the upperdir's files into the current directory's tree: each round needs copies of both.
+    def setup() -> tuple[tuple[Path], dict[str, object]]:
+        # It moves the upperdir's files over the workspace: each round needs copies of both.
         place = tmp_path / str(next(count))
         shutil.copytree(changed.workspace, place / "workspace", symlinks=True)
-        subprocess.run(["cp", "-a", changed.layer.upperdir, place / "upper"], check=True)
+        sandbox = as_try_sandbox(changed, place / "sandbox", place / "workspace")
         subprocess.run(["sync", "-f", place], check=True)
-        return (place / "upper", place / "workspace"), {}
+        return (sandbox,), {}
 
-    def run(upper: Path, workspace: Path) -> None:
-        subprocess.run([program, str(upper)], check=True, cwd=workspace, capture_output=True)
+    def run(sandbox: Path) -> None:
+        subprocess.run([program, str(sandbox)], check=True, capture_output=True)
 
     benchmark.pedantic(run, setup=setup, rounds=ROUNDS)
 

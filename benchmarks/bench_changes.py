@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.changed import Changed, change, changed_files
+from benchmarks.changed import Changed, as_try_sandbox, change, changed_files
 from benchmarks.conftest import peer
 from overlayws.base.manifest import Manifest
 from overlayws.changes.scan import scan
@@ -44,12 +44,10 @@ def test_overlayfs_tools_diff(benchmark: BenchmarkFixture, changed: Changed) -> 
     benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=10)
 
 
-def test_try_summary(benchmark: BenchmarkFixture, changed: Changed) -> None:
+def test_try_summary(benchmark: BenchmarkFixture, changed: Changed, tmp_path: Path) -> None:
     benchmark.group = "changes"
-    command = [peer("try-summary"), str(changed.layer.upperdir)]
-    benchmark.pedantic(
-        lambda: subprocess.run(command, check=True, capture_output=True, cwd=changed.workspace), rounds=10
-    )
+    command = [peer("try-summary"), str(as_try_sandbox(changed, tmp_path, changed.workspace))]
+    benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=10)
 
 
 def test_cp_a_of_the_changed_files(benchmark: BenchmarkFixture, changed: Changed, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 All matchers get the same patterns and the same list of paths in one run::
 
-    pytest benchmarks/bench_filter.py [--quick]
+    pytest benchmarks/bench_filter.py
 
 pathspec reads ``.gitignore`` syntax, which means other things by some patterns; these 30 it reads in its own way.
 docker-py (``pip install docker``) and pathspec are skipped where they are not installed.
@@ -58,7 +58,8 @@ def _paths(count: int) -> list[str]:
     choose = random.Random(1)
     words = "app core lib util index main test data model view src docs api auth build types hooks store".split()
     ends = ".py .js .ts .tsx .go .md .json .css .html .log .pyc .png".split()
-    folders, found = [""], []
+    folders = [""]
+    found: list[str] = []
     while len(found) < count:
         if choose.random() < 0.12:
             folder = choose.choice(folders)
@@ -73,8 +74,8 @@ def _paths(count: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def paths(request: pytest.FixtureRequest) -> list[str]:
-    return _paths(5_000 if request.config.getoption("--quick", default=False) else 100_000)
+def paths(quick: bool) -> list[str]:
+    return _paths(10_000 if quick else 100_000)
 
 
 def _overlayws(paths: list[str]) -> int:
@@ -102,7 +103,7 @@ def _pathspec(paths: list[str]) -> int:
 
 
 def _docker_py(paths: list[str]) -> int:
-    from docker.utils.build import PatternMatcher
+    from docker.utils.build import PatternMatcher  # type: ignore[import-untyped]
 
     matcher = PatternMatcher(PATTERNS)
     return sum(not matcher.matches(path.rstrip("/")) for path in paths)

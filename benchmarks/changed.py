@@ -79,3 +79,11 @@ def changed_files(changed: Changed) -> list[str]:
         for n in names
         if os.path.isfile(os.path.join(d, n))
     ]
+
+
+def as_try_sandbox(changed: Changed, place: Path, workspace: Path) -> Path:
+    """The upperdir as binpash/try has it: ``SANDBOX/upperdir`` and the absolute path of the workspace below it."""
+    top = place / "upperdir" / workspace.relative_to("/")
+    top.parent.mkdir(parents=True)
+    subprocess.run(["cp", "-a", changed.layer.upperdir, top], check=True)
+    return place

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from overlayws.base.manifest import Manifest
 from overlayws.errors import NotStartedError, UnableError, UntrustedError, UsageError
-from overlayws.session.places import checked_workspace, user_config
+from overlayws.session.places import checked_workspace, homes, user_config
 from overlayws.session.session import Run, Session
 from overlayws.session.store import Store
 from overlayws.upkeep import SILENT, Talk, default_store, recover, settled
@@ -135,6 +135,7 @@ def run(
             read_only=session.read_only,
             tools=session.tools,
             timeout=timeout,
+            hidden=(os.fspath(store.home), *map(os.fspath, homes())),
         )
         sandbox = SANDBOXES[session.sandbox]
         before = session

@@ -345,9 +345,9 @@ class _Planner:
     def _barred(self, change: Change, barred: Barred) -> None:
         ancestor = barred.ancestor
         above = self.changes.get(ancestor)
-        if change.after is None and above is not None and above.after is not None:
-            if above.after.kind is not Kind.DIRECTORY and barred.reason != "parent-unreadable":
-                return  # a file or link has replaced the directory already, as the change set wants it
+        if change.after is None and above is not None and barred.reason != "parent-unreadable":
+            if above.after is None or above.after.kind is not Kind.DIRECTORY:
+                return  # gone already; whether its directory went as the change set wants it is judged there
         if ancestor in self.blocked:
             self._block(change, ancestor)
         else:

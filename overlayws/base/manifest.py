@@ -9,29 +9,37 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from overlayws.errors import UntrustedError
 from overlayws.source.entry import Entry, Kind, Stamp, Xattrs
 
-SCHEMA = 1
+SCHEMA = 2
 REPOSITORY = "repository"  # the rule of a `.git` of the user: never shown, never applied, not counted as hidden
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE entry (
   path BLOB PRIMARY KEY, kind TEXT, mode INTEGER, size INTEGER, target BLOB, xattrs BLOB,
-  dev INTEGER, ino INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT
+  dev INTEGER, ino INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, shown_size INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE hidden (path BLOB PRIMARY KEY, kind TEXT, rule TEXT) WITHOUT ROWID;
 CREATE TABLE skipped (path BLOB PRIMARY KEY, kind TEXT) WITHOUT ROWID;
+CREATE TABLE finding (path BLOB, line INTEGER, rule TEXT, action TEXT);
 """
 
-_ENTRY = "path, kind, mode, size, target, xattrs, dev, ino, mtime_ns, ctime_ns, digest"
+# ``size`` is the workspace's; ``shown_size`` is the base's where the program is shown other bytes, else NULL.
+_ENTRY = "path, kind, mode, size, target, xattrs, dev, ino, mtime_ns, ctime_ns, digest, shown_size"
+_ROW = "path, kind, mode, ifnull(shown_size, size), target, xattrs, digest"
 
+Stored = tuple[bytes, str, int, int, bytes | None, bytes | None, int, int, int, int, str | None, int | None]
+"""All columns of an entry."""
+Row = tuple[bytes, str, int, int, bytes | None, bytes | None, str | None]
+"""path, kind, mode, size, target, packed xattrs, digest: what the program was given."""
 _BATCH = 128  # parameters of a statement; as many statements of this kind are kept compiled
 
 
@@ -41,11 +49,16 @@ class ManifestError(UntrustedError):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A path of the workspace at start: what it was, and the stamp of the user's own inode."""
+    """A path of the workspace at start: what the program was given, and the stamp of the user's own inode.
+
+    A stamp whose ``ctime_ns`` is 0 is of no use: the file was written so shortly before that a later edit could have
+    the same one. ``redacted``: the program was given other bytes than the user's file holds.
+    """
 
     path: str
     entry: Entry
     stamp: Stamp
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,16 @@ class Hidden:
     path: str
     kind: Kind
     rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the content scan found in a file: never the value."""
+
+    path: str
+    line: int
+    rule: str
+    action: str  # redact, hide, warn
 
 
 class Manifest:
@@ -90,17 +113,18 @@ class Manifest:
         rows = self._query(f"SELECT {_ENTRY} FROM entry WHERE path = ?", (os.fsencode(path),))
         return _recorded(rows[0]) if rows else None
 
-    def entries(self, paths: Sequence[str]) -> dict[str, Entry]:
-        """The entries of those of ``paths`` that the base holds. Asked for a directory at a time, it costs a third of
-        ``get`` for each."""
+    def rows(self, paths: Sequence[str]) -> dict[str, Row]:
+        """What the base holds of ``paths``, as rows for ``entry_of``.
+
+        The scan asks for a directory at a time and drops most answers: that costs a quarter of ``get`` for each.
+        """
         found = {}
         for start in range(0, len(paths), _BATCH):
             names = [path.encode("utf-8", "surrogateescape") for path in paths[start : start + _BATCH]]
             marks = ",".join("?" * len(names))
-            sql = f"SELECT path, kind, mode, size, target, xattrs, digest FROM entry WHERE path IN ({marks})"
-            for path, kind, mode, size, target, xattrs, digest in self._query(sql, names):
-                entry = _entry(kind, mode, size, target, xattrs, digest)
-                found[path.decode("utf-8", "surrogateescape")] = entry
+            sql = f"SELECT {_ROW} FROM entry WHERE path IN ({marks})"
+            for row in self._query(sql, names):
+                found[row[0].decode("utf-8", "surrogateescape")] = row
         return found
 
     def below(self, path: str) -> Iterator[Recorded]:
@@ -129,6 +153,20 @@ class Manifest:
         rows = self._query("SELECT path, kind FROM skipped ORDER BY path", ())
         return [(os.fsdecode(path), Kind(kind)) for path, kind in rows]
 
+    def findings(self) -> list[Finding]:
+        """What the content scan found, by path and line."""
+        rows = self._query("SELECT path, line, rule, action FROM finding ORDER BY path, line, rule", ())
+        return [Finding(os.fsdecode(path), line, rule, action) for path, line, rule, action in rows]
+
+    def meta(self, key: str) -> str | None:
+        """What was noted under ``key`` when the manifest was written."""
+        rows = self._query("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
+
+    def stored(self) -> list[Stored]:
+        """Every entry as it is stored, for a base that is made from this one."""
+        return self._query(f"SELECT {_ENTRY} FROM entry", ())
+
     def counts(self) -> dict[str, int]:
         """How many: files (no directories), hidden (the user's own ``.git`` not counted), skipped."""
         files = self._query("SELECT count(*) FROM entry WHERE kind != 'directory'", ())[0][0]
@@ -153,13 +191,29 @@ def write_manifest(
     skipped: Iterable[tuple[str, Kind]],
 ) -> None:
     """Write a new manifest at ``path`` and make it durable. The iterables are consumed one row at a time."""
+    write_rows(path, map(_row, entries), hidden, skipped)
+
+
+def write_rows(
+    path: Path,
+    rows: Iterable[Stored],
+    hidden: Iterable[Hidden],
+    skipped: Iterable[tuple[str, Kind]],
+    findings: Iterable[Finding] = (),
+    meta: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """As ``write_manifest``, from rows as they are stored (fastest if sorted by path)."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = OFF")  # the file is new: there is nothing to roll back to
         db.execute("PRAGMA synchronous = OFF")
         db.executescript(_TABLES)
         db.execute("BEGIN")
-        db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
-        db.executemany(f"INSERT INTO entry VALUES ({','.join('?' * 11)})", map(_row, entries))
+        db.executemany("INSERT INTO meta VALUES (?, ?)", {**meta, "schema": str(SCHEMA)}.items())
+        db.executemany(f"INSERT INTO entry VALUES ({','.join('?' * 12)})", rows)
+        db.executemany(
+            "INSERT INTO finding VALUES (?, ?, ?, ?)",
+            ((os.fsencode(f.path), f.line, f.rule, f.action) for f in findings),
+        )
         db.executemany(
             "INSERT INTO hidden VALUES (?, ?, ?)",
             ((os.fsencode(h.path), h.kind.value, h.rule) for h in hidden),
@@ -186,7 +240,7 @@ def _range(path: str) -> tuple[bytes, bytes]:
     return name + b"/", name + b"0"
 
 
-def _row(recorded: Recorded) -> tuple[object, ...]:
+def _row(recorded: Recorded) -> Stored:
     entry, stamp = recorded.entry, recorded.stamp
     return (
         os.fsencode(recorded.path),
@@ -194,23 +248,29 @@ def _row(recorded: Recorded) -> tuple[object, ...]:
         entry.mode,
         stamp.size,
         None if entry.target is None else os.fsencode(entry.target),
-        _pack(entry.xattrs),
-        # SQLite's integers are signed 64 bit; device and inode numbers may use all 64.
-        stamp.dev - (1 << 64) if stamp.dev >> 63 else stamp.dev,
-        stamp.ino - (1 << 64) if stamp.ino >> 63 else stamp.ino,
+        pack(entry.xattrs),
+        signed(stamp.dev),
+        signed(stamp.ino),
         stamp.mtime_ns,
         stamp.ctime_ns,
         entry.digest,
+        entry.size if recorded.redacted else None,
     )
+
+
+def signed(number: int) -> int:
+    """SQLite's integers are signed 64 bit; device and inode numbers may use all 64."""
+    return number - (1 << 64) if number >> 63 else number
 
 
 _KIND = {kind.value: kind for kind in Kind}
 
 
 def _recorded(row: tuple) -> Recorded:  # type: ignore[type-arg]
-    path, kind, mode, size, target, xattrs, dev, ino, mtime_ns, ctime_ns, digest = row
-    entry = _entry(kind, mode, size, target, xattrs, digest)
-    return Recorded(os.fsdecode(path), entry, Stamp(dev & _U64, ino & _U64, size, mtime_ns, ctime_ns))
+    path, kind, mode, size, target, xattrs, dev, ino, mtime_ns, ctime_ns, digest, shown_size = row
+    entry = _entry(kind, mode, size if shown_size is None else shown_size, target, xattrs, digest)
+    stamp = Stamp(dev & _U64, ino & _U64, size, mtime_ns, ctime_ns)
+    return Recorded(os.fsdecode(path), entry, stamp, shown_size is not None)
 
 
 def _entry(kind: str, mode: int, size: int, target: bytes | None, xattrs: bytes | None, digest: str | None) -> Entry:
@@ -224,6 +284,12 @@ def _entry(kind: str, mode: int, size: int, target: bytes | None, xattrs: bytes 
     )
 
 
+def entry_of(row: Row, digest: str | None = None) -> Entry:
+    """The entry of a row; ``digest`` where it was computed since."""
+    _, kind, mode, size, target, xattrs, known = row
+    return _entry(kind, mode, size, target, xattrs, digest or known)
+
+
 _U64 = (1 << 64) - 1
 
 
@@ -231,7 +297,7 @@ def _hidden(row: tuple) -> Hidden:  # type: ignore[type-arg]
     return Hidden(os.fsdecode(row[0]), Kind(row[1]), row[2])
 
 
-def _pack(xattrs: Xattrs) -> bytes | None:
+def pack(xattrs: Xattrs) -> bytes | None:
     """NAME NUL LENGTH NUL VALUE, one after the other: names hold no NUL, values may hold anything."""
     if not xattrs:
         return None

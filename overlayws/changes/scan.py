@@ -12,7 +12,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from overlayws.base.manifest import Manifest
+from overlayws.base.manifest import Manifest, Row, entry_of
 from overlayws.changes.change import Change, ChangeSet
 from overlayws.changes.flags import NO_CONTENT, Content, HiddenPaths, flags
 from overlayws.changes.opening import Parents, Unlocked, open_file
@@ -23,6 +23,7 @@ from overlayws.layer.mount import Layer
 from overlayws.layer.whiteout import Marks, Origin
 from overlayws.source.entry import Entry, Kind, Xattrs, kind_of
 
+_FILE, _DIRECTORY = Kind.FILE.value, Kind.DIRECTORY.value  # as the manifest's rows have them
 _OPEN_FRAMES = 64  # directories kept open; above that, a parent is opened again through '..'
 
 
@@ -59,7 +60,7 @@ class _Frame:
     mark: int  # of Unlocked
     known: bool  # the base has a directory here
     cut: bool  # an opaque directory here or above: nothing of the base shows through
-    base: dict[str, Entry]  # what the base has at the paths of the entries
+    base: dict[str, Row]  # what the base has at the paths of the entries
     below: list[str]  # directories still to enter
     identity: tuple[int, int]
 
@@ -123,7 +124,7 @@ class _Scan:
             self._problem(path, error)
             return
         if known:
-            frame.base = self._manifest.entries([prefix + entry.name for entry in entries])
+            frame.base = self._manifest.rows([prefix + entry.name for entry in entries])
         for entry in entries:
             try:
                 self._entry(frame, entry)
@@ -163,25 +164,29 @@ class _Scan:
 
     def _before(self, frame: _Frame, path: str) -> Entry | None:
         """What the base has where the upperdir has ``path``."""
-        before = frame.base.get(path)
-        if before is None:
-            return None
-        if frame.cut:
-            self._kept.add(path)
-        elif before.kind is Kind.DIRECTORY:
-            self._gone.append(path)
-        return before
+        row = self._row(frame, path)
+        return None if row is None else entry_of(row)
+
+    def _row(self, frame: _Frame, path: str) -> Row | None:
+        row = frame.base.get(path)
+        if row is not None:
+            if frame.cut:
+                self._kept.add(path)
+            elif row[1] == _DIRECTORY:
+                self._gone.append(path)
+        return row
 
     def _directory(self, frame: _Frame, name: str) -> None:
         path = frame.prefix + name
-        before = frame.base.get(path)
-        if before is not None and frame.cut:
+        row = frame.base.get(path)
+        if row is not None and frame.cut:
             self._kept.add(path)
         try:
             fd, st = self._unlocked.open(name, frame.fd)
         except OSError as error:
             self._problem(path, error)
             return
+        before = None if row is None else entry_of(row)
         mode = stat.S_IMODE(st.st_mode)
         known, cut = before is not None and before.kind is Kind.DIRECTORY, True
         try:
@@ -194,6 +199,9 @@ class _Scan:
                 self._change(path, self._digested(path, before), after)
         except OSError as error:
             self._problem(path, error)
+        except BaseException:
+            os.close(fd)
+            raise
         self._enter(fd, st, path, known=known, cut=cut)
 
     def _other(self, frame: _Frame, entry: os.DirEntry[str], path: str) -> None:
@@ -230,32 +238,38 @@ class _Scan:
                 if (kind := self._marks.special(st, frame.fd, name)) is not None:
                     self._change(path, self._digested(path, self._before(frame, path)), Entry(kind, mode))
                     return
-            before = self._before(frame, path)
+            row = self._row(frame, path)
             names = _xattr_names(fd)
             xattrs = self._xattrs(fd, names) if names else ()
             now = read(fd, size)
         finally:
             os.close(fd)
         was: Read | None = None
-        if before is None:
+        before: Entry | None = None
+        if row is None:
             # An origin names a lower inode: a file that was renamed has one, a new file has no mark at all.
             if names and (origin := self._marks.origin(frame.fd, name)) is not None:
                 self._origins[path] = origin
-        elif before.kind is Kind.FILE:
-            same = before.mode == mode and before.size == size and before.xattrs == xattrs
-            if same and before.digest is not None and before.digest == now.digest:
+        elif row[1] == _FILE:
+            _, _, old_mode, old_size, _, packed, digest = row
+            same = old_mode == mode and old_size == size
+            if packed or xattrs:
+                same = same and entry_of(row).xattrs == xattrs
+            if same and digest is not None and digest == now.digest:
                 return
-            was = self._lower_read(path, before)
+            was = self._lower_read(path, old_size, digest)
             if same and was.same(now):
                 return
-            before = _with_digest(before, was.digest)
+            before = entry_of(row, was.digest)
+        else:
+            before = entry_of(row)
         after = Entry(Kind.FILE, mode, size, now.digest, None, xattrs)
         self._change(path, before, after, compared(was, now))
 
     def _deleted(self, path: str, before: Entry) -> None:
         try:
             if before.kind is Kind.FILE:
-                was = self._lower_read(path, before)
+                was = self._lower_read(path, before.size, before.digest)
                 self._change(path, _with_digest(before, was.digest), None, compared(was, None))
             else:
                 self._change(path, before, None)
@@ -266,21 +280,21 @@ class _Scan:
         """``before`` with its digest, if it is a file."""
         if before is None or before.kind is not Kind.FILE or before.digest is not None:
             return before
-        return _with_digest(before, self._lower_read(path, before).digest)
+        return _with_digest(before, self._lower_read(path, before.size, None).digest)
 
-    def _lower_read(self, path: str, entry: Entry) -> Read:
+    def _lower_read(self, path: str, size: int, digest: str | None) -> Read:
         parent, _, name = path.rpartition("/")
         try:
             fd = open_file(name, self._lower.fd(parent))
         except OSError as error:
             raise OSError(error.errno, f"cannot read it in the base: {error.strerror}") from error
         try:
-            found = read(fd, entry.size)
+            found = read(fd, size)
         except Resized:
             raise _damaged() from None
         finally:
             os.close(fd)
-        if entry.digest is not None and entry.digest != found.digest:
+        if digest is not None and digest != found.digest:
             raise _damaged()
         return found
 

@@ -1,8 +1,8 @@
 """The rules of the content scan, as data: what a secret looks like in a file's bytes, and what is done about it.
 
-A token shape is a ``head`` (a few literal bytes that issuers chose to be found by) and a ``body``. Every repeat is
-bounded or runs over one class of bytes that the next part cannot begin with, so each pattern takes linear time. The
-shapes are the issuers' published formats; each rule names where its format is described.
+A token shape is one of a few literal ``heads`` (the bytes that issuers chose to be found by) and a ``body`` after it.
+Every repeat is bounded, and what follows a repeat is not of its class, so each body takes linear time. The shapes are
+the formats that the issuers publish.
 """
 
 from __future__ import annotations
@@ -37,68 +37,85 @@ class ContentRule:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A token known by its ``head``; ``body`` follows it at once. A group ``s`` is the secret, else all of it is."""
+    """A token that begins with one of the ``heads`` (separated by spaces) and goes on with ``body``.
+
+    ``edge``: no letter or digit stands before the head. ``before``: what stands before the head and is part of the
+    token. ``near``: what the 24 bytes before the head hold. A group ``s`` of the body is the secret, else all of it.
+    """
 
     rule: str
-    head: bytes
-    body: bytes
     about: str
+    heads: str
+    body: bytes
+    edge: bool = False
+    before: bytes = b""
+    near: bytes = b""
     action: Effect = Action.REDACT
 
 
-# The heads are tried in this order at one place: the more special before the more general.
+_END = rb"(?![A-Za-z0-9_-])"
+
+# Of two shapes with one head the first that fits counts; a longer head is tried before a shorter one.
 SHAPES = (
-    Shape("github-token", rb"gh[pousr]_", rb"[A-Za-z0-9]{36,251}", "GitHub: personal, OAuth, app and refresh tokens"),
-    Shape("github-fine-grained", rb"github_pat_", rb"[A-Za-z0-9_]{50,120}", "GitHub: fine-grained personal token"),
-    Shape("gitlab-token", rb"gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat)-", rb"[A-Za-z0-9_-]{20,80}", "GitLab tokens"),
-    Shape("aws-access-key", rb"(?<![A-Za-z0-9])A(?:3T[A-Z0-9]|KIA|SIA|BIA|CCA)", rb"[A-Z2-7]{16}(?![A-Za-z0-9])",
-          "AWS: access key id (IAM identifiers)"),  # fmt: skip
-    Shape("gcp-api-key", rb"AIza", rb"[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])", "Google: API key"),
-    Shape("gcp-oauth", rb"(?<![A-Za-z0-9])ya29\.", rb"[A-Za-z0-9_-]{20,512}", "Google: OAuth access token"),
-    Shape("gcp-client-secret", rb"GOCSPX-", rb"[A-Za-z0-9_-]{24,40}", "Google: OAuth client secret"),
-    Shape("slack-token", rb"xox[abeprs]-", rb"[A-Za-z0-9-]{20,250}", "Slack: bot, user, app and refresh tokens"),
-    Shape("slack-token", rb"xapp-", rb"[0-9]-[A-Z0-9]{5,20}-[0-9]{5,20}-[a-f0-9]{20,80}", "Slack: app-level token"),
-    Shape("slack-webhook", rb"/services/T", rb"[A-Z0-9]{6,14}/B[A-Z0-9]{6,14}/(?P<s>[A-Za-z0-9]{20,30})",
-          "Slack: incoming webhook"),  # fmt: skip
-    Shape("discord-webhook", rb"/api/webhooks/", rb"[0-9]{17,20}/(?P<s>[A-Za-z0-9_-]{60,80})", "Discord: webhook"),
-    Shape("stripe-key", rb"(?<![A-Za-z0-9])(?:sk|rk)_(?:live|test)_", rb"[A-Za-z0-9]{20,250}", "Stripe: secret keys"),
-    Shape("stripe-webhook", rb"whsec_", rb"[A-Za-z0-9+/]{24,64}", "Stripe and Svix: webhook signing secret"),
-    Shape("anthropic-key", rb"sk-ant-", rb"[A-Za-z0-9_-]{32,200}", "Anthropic: API, admin and OAuth keys"),
-    Shape("openai-key", rb"(?<![A-Za-z0-9])sk-(?:proj|svcacct|admin|None)-", rb"[A-Za-z0-9_-]{40,200}",
-          "OpenAI: project, service and admin keys"),  # fmt: skip
-    Shape("openai-key", rb"(?<![A-Za-z0-9])sk-(?:or-v1-)?", rb"[A-Za-z0-9]{40,64}(?![A-Za-z0-9])",
-          "OpenAI (first generation), OpenRouter, DeepSeek and others"),  # fmt: skip
-    Shape("npm-token", rb"npm_", rb"[A-Za-z0-9]{36}(?![A-Za-z0-9])", "npm: access token"),
-    Shape("pypi-token", rb"pypi-Ag", rb"[A-Za-z0-9_-]{50,512}", "PyPI and TestPyPI: upload token (a macaroon)"),
-    Shape("telegram-token", rb"(?<![A-Za-z0-9])[0-9]{8,10}:AA", rb"[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])",
-          "Telegram: bot token"),  # fmt: skip
-    Shape("twilio-key", rb"(?<![A-Za-z0-9])SK", rb"[0-9a-f]{32}(?![A-Za-z0-9])", "Twilio: API key"),
-    Shape("sendgrid-key", rb"(?<![A-Za-z0-9])SG\.", rb"[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}", "SendGrid: API key"),
-    Shape("mailgun-key", rb"(?<![A-Za-z0-9])key-", rb"[0-9a-f]{32}(?![A-Za-z0-9])", "Mailgun: API key"),
-    Shape("mailchimp-key", rb"(?<![A-Za-z0-9])[0-9a-f]{32}-us", rb"[0-9]{1,2}(?![A-Za-z0-9])", "Mailchimp: API key"),
-    Shape("huggingface-token", rb"(?<![A-Za-z0-9])hf_", rb"[A-Za-z0-9]{34,40}(?![A-Za-z0-9])", "Hugging Face: token"),
-    Shape("vault-token", rb"(?<![A-Za-z0-9])hv[sbr]\.", rb"[A-Za-z0-9_-]{24,300}", "HashiCorp Vault: token"),
-    Shape("terraform-token", rb"\.atlasv1\.", rb"[A-Za-z0-9_=-]{60,70}", "Terraform Cloud: API token"),
-    Shape("digitalocean-token", rb"do[opr]_v1_", rb"[0-9a-f]{64}", "DigitalOcean: tokens"),
-    Shape("docker-token", rb"dckr_(?:pat|oat)_", rb"[A-Za-z0-9_-]{27,60}", "Docker Hub: access token"),
-    Shape("databricks-token", rb"(?<![A-Za-z0-9])dapi", rb"[0-9a-f]{32}(?:-[0-9])?(?![A-Za-z0-9])", "Databricks: token"),
-    Shape("shopify-token", rb"shp(?:at|ca|pa|ss)_", rb"[0-9a-fA-F]{32}", "Shopify: tokens and shared secret"),
-    Shape("square-token", rb"sq0(?:atp|csp)-", rb"[A-Za-z0-9_-]{22,60}", "Square: access token and secret"),
-    Shape("linear-key", rb"lin_(?:api|oauth)_", rb"[A-Za-z0-9]{32,80}", "Linear: API key"),
-    Shape("grafana-token", rb"gl(?:sa|c)_", rb"[A-Za-z0-9+/]{32,400}", "Grafana: service account and cloud tokens"),
-    Shape("newrelic-key", rb"NRAK-", rb"[A-Z0-9]{27}", "New Relic: user key"),
-    Shape("postman-key", rb"PMAK-", rb"[0-9a-f]{24}-[0-9a-f]{34}", "Postman: API key"),
-    Shape("rubygems-key", rb"rubygems_", rb"[0-9a-f]{48}", "RubyGems: API key"),
-    Shape("atlassian-token", rb"ATATT3", rb"[A-Za-z0-9_=-]{100,300}", "Atlassian: API token"),
-    Shape("cargo-token", rb"(?<![A-Za-z0-9])cio", rb"[A-Za-z0-9]{32}(?![A-Za-z0-9])", "crates.io: API token"),
-    Shape("age-key", rb"AGE-(?:SECRET-KEY|PLUGIN-[A-Z0-9]{1,20})-1", rb"[A-Z0-9]{38,200}", "age: identity"),
-    Shape("private-key-der", rb"(?<![A-Za-z0-9+/])M[CEGHI]",
-          rb"[A-Za-z0-9+/]{2,8}(?:IBADANBgkqhkiG9w0BAQEFAASC|CAQAw(?:EwYHKoZIzj0C|BQYDK2V)|IBAAKC)"
-          rb"[A-Za-z0-9+/]{16,8192}={0,2}",
-          "PKCS#8 and PKCS#1 private keys as base64 without armor (RFC 5958, RFC 8017)"),  # fmt: skip
-    Shape("jwt", rb"(?<![A-Za-z0-9_-])eyJ",
-          rb"[A-Za-z0-9_-]{12,4096}\.eyJ[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{20,2048}",
-          "signed JSON Web Token (RFC 7519)"),  # fmt: skip
+    Shape("github-token", "GitHub: personal, OAuth, app and refresh tokens", "ghp_ gho_ ghu_ ghs_ ghr_",
+          rb"[A-Za-z0-9]{36,251}"),
+    Shape("github-fine-grained", "GitHub: fine-grained personal token", "github_pat_", rb"[A-Za-z0-9_]{50,120}"),
+    Shape("gitlab-token", "GitLab: personal, deploy, runner, job, trigger, feed and agent tokens",
+          "glpat- gldt- glrt- glcbt- glptt- glft- glimt- glagent- glsoat-", rb"[A-Za-z0-9_.-]{20,80}"),
+    Shape("aws-access-key", "AWS: access key id", "AKIA ASIA ABIA ACCA A3T", rb"[A-Z0-9]{16,17}" + _END, edge=True),
+    Shape("gcp-api-key", "Google: API key", "AIza", rb"[A-Za-z0-9_-]{35}" + _END),
+    Shape("gcp-oauth", "Google: OAuth access token", "ya29.", rb"[A-Za-z0-9_-]{20,512}", edge=True),
+    Shape("gcp-client-secret", "Google: OAuth client secret", "GOCSPX-", rb"[A-Za-z0-9_-]{24,40}"),
+    Shape("slack-token", "Slack: bot, user, app and refresh tokens",
+          "xoxa- xoxb- xoxe- xoxe. xoxp- xoxr- xoxs- xoxc- xoxd- xapp-", rb"[A-Za-z0-9%.-]{20,250}"),
+    Shape("slack-webhook", "Slack: incoming webhook", "/services/T",
+          rb"[A-Z0-9]{6,14}/B[A-Z0-9]{6,14}/(?P<s>[A-Za-z0-9]{20,30})", near=b"hooks.slack"),
+    Shape("discord-webhook", "Discord: webhook", "/api/webhooks/",
+          rb"[0-9]{17,20}/(?P<s>[A-Za-z0-9_-]{60,80})", near=b"discord"),
+    Shape("stripe-key", "Stripe: secret and restricted keys", "sk_live_ rk_live_ sk_test_ rk_test_",
+          rb"[A-Za-z0-9]{20,250}", edge=True),
+    Shape("stripe-webhook", "Stripe, Svix: webhook signing secret", "whsec_", rb"[A-Za-z0-9+/]{24,64}"),
+    Shape("anthropic-key", "Anthropic: API, admin and OAuth keys", "sk-ant-", rb"[A-Za-z0-9_-]{32,200}"),
+    Shape("openai-key", "OpenAI: project, service account and admin keys", "sk-proj- sk-svcacct- sk-admin- sk-None-",
+          rb"[A-Za-z0-9_-]{40,200}", edge=True),
+    Shape("openai-key", "OpenAI: first generation; OpenRouter, DeepSeek and others", "sk-or-v1- sk-",
+          rb"[A-Za-z0-9]{32,64}" + _END, edge=True),
+    Shape("npm-token", "npm: access token", "npm_", rb"[A-Za-z0-9]{36}" + _END),
+    Shape("pypi-token", "PyPI, TestPyPI: upload token", "pypi-Ag", rb"[A-Za-z0-9_-]{50,512}"),
+    Shape("telegram-token", "Telegram: bot token", ":AA", rb"[A-Za-z0-9_-]{33}" + _END,
+          before=rb"(?<![A-Za-z0-9])[0-9]{8,10}\Z"),
+    Shape("twilio-key", "Twilio: API key", "SK", rb"[0-9a-f]{32}" + _END, edge=True),
+    Shape("sendgrid-key", "SendGrid: API key", "SG.", rb"[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}" + _END, edge=True),
+    Shape("mailgun-key", "Mailgun: API key", "key-", rb"[0-9a-f]{32}" + _END, edge=True),
+    Shape("mailchimp-key", "Mailchimp: API key", "-us", rb"[0-9]{1,2}" + _END,
+          before=rb"(?<![A-Za-z0-9])[0-9a-f]{32}\Z"),
+    Shape("huggingface-token", "Hugging Face: user token", "hf_", rb"[A-Za-z0-9]{34,40}" + _END, edge=True),
+    Shape("vault-token", "HashiCorp Vault: service, batch and recovery tokens", "hvs. hvb. hvr.",
+          rb"[A-Za-z0-9_-]{24,300}", edge=True),
+    Shape("terraform-token", "Terraform Cloud: API token", ".atlasv1.", rb"[A-Za-z0-9_=-]{60,70}",
+          before=rb"[A-Za-z0-9]{14}\Z"),
+    Shape("digitalocean-token", "DigitalOcean: personal, OAuth and refresh tokens", "dop_v1_ doo_v1_ dor_v1_",
+          rb"[0-9a-f]{64}"),
+    Shape("docker-token", "Docker Hub: access tokens", "dckr_pat_ dckr_oat_", rb"[A-Za-z0-9_-]{27,60}"),
+    Shape("databricks-token", "Databricks: personal token", "dapi", rb"[0-9a-f]{32}(?:-[0-9])?" + _END, edge=True),
+    Shape("shopify-token", "Shopify: access tokens and shared secret", "shpat_ shpca_ shppa_ shpss_",
+          rb"[0-9a-fA-F]{32}"),
+    Shape("square-token", "Square: access token and OAuth secret", "sq0atp- sq0csp-", rb"[A-Za-z0-9_-]{22,60}"),
+    Shape("linear-key", "Linear: API and OAuth keys", "lin_api_ lin_oauth_", rb"[A-Za-z0-9]{32,80}"),
+    Shape("grafana-token", "Grafana: service account and cloud tokens", "glsa_ glc_", rb"[A-Za-z0-9+/_]{32,400}"),
+    Shape("newrelic-key", "New Relic: user key", "NRAK-", rb"[A-Z0-9]{27}" + _END),
+    Shape("postman-key", "Postman: API key", "PMAK-", rb"[0-9a-f]{24}-[0-9a-f]{34}"),
+    Shape("rubygems-key", "RubyGems: API key", "rubygems_", rb"[0-9a-f]{48}"),
+    Shape("atlassian-token", "Atlassian: API token", "ATATT3", rb"[A-Za-z0-9_=-]{100,300}"),
+    Shape("cargo-token", "crates.io: API token", "cio", rb"[A-Za-z0-9]{32}" + _END, edge=True),
+    Shape("age-key", "age: identity", "AGE-SECRET-KEY-1", rb"[A-Z0-9]{58}"),
+    Shape("age-key", "age: identity of a plugin", "AGE-PLUGIN-", rb"[A-Z0-9]{1,24}-1[A-Z0-9]{20,200}"),
+    Shape("private-key-der", "PKCS#8 and PKCS#1 private keys as base64 without armor (RFC 5958, RFC 8017)",
+          "MII MIG MHc MC4 MIC ME4",
+          rb"[A-Za-z0-9+/]{1,6}(?:IBADANBgkqhkiG9w0BAQEFAASC|AgEAMA0GCSqGSIb3DQEBAQUABI|EAMBMGByqGSM49|CAQAwBQYDK2V"
+          rb"|CAQAwEwYHKoZIzj0C|EAMAUGAytl|IBAAKC|CAQEEI)[A-Za-z0-9+/]{16,8192}={0,2}", edge=True),
+    Shape("jwt", "signed JSON Web Token (RFC 7519)", "eyJ",
+          rb"[A-Za-z0-9_-]{12,4096}\.eyJ[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{20,2048}", before=rb"(?<![A-Za-z0-9_-])\Z"),
 )  # fmt: skip
 
 _OTHERS = (

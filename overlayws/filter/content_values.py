@@ -20,7 +20,9 @@ _MARKERS = re.compile(
     rb"(?i)example|placeholder|change.{0,2}me|replace.{0,2}(?:me|this|with)|your[-_ .]|[-_ ](?:here|goes)\b|dummy|"
     rb"overlayws-redacted-|redacted|x{4}|\*{3}|\.{3}|not[-_]?a[-_]?(?:real|secret|valid)|insert[-_ ]|todo"
 )
-_TEMPLATE = re.compile(rb"\$\{|\$\(|\$[A-Za-z_]|\{\{|\}\}|<%|%>|#\{|@@|%\(|\{[A-Za-z_.]{0,40}\}|^%[A-Za-z_]+%$|^<.{0,80}>$|^\[.{0,80}\]$")
+_TEMPLATE = re.compile(
+    rb"\$\{|\$\(|\$[A-Za-z_]|\{\{|\}\}|<%|%>|#\{|@@|%\(|\{[A-Za-z_.]{0,40}\}|^%[A-Za-z_]+%$|^<.{0,80}>$|^\[.{0,80}\]$"
+)
 _SEGMENTS = re.compile(rb"[^A-Za-z0-9+=]+")
 _SEQUENCES = (b"0123456789", b"abcdefghij", b"ABCDEFGHIJ", b"1234567890", b"9876543210", b"qwertyuiop", b"fedcba98")
 _DIGIT = re.compile(rb"[0-9]")
@@ -96,4 +98,6 @@ def is_password(value: bytes, *, quoted: bool, config: bool) -> bool:
 def _identifier(value: bytes) -> bool:
     """``password2``, ``utf8`` and ``SHA256_CTX`` are names; ``hunter2`` looks the same but for its length."""
     plain = re.sub(rb"[0-9_]+\Z", b"", value.lower())
-    return plain.decode("latin-1") in _STAND_INS or bool(re.match(rb"(?:sha|md|utf|aes|rsa|base|pbkdf)[-_]?[0-9]", value.lower()))
+    return plain.decode("latin-1") in _STAND_INS or bool(
+        re.match(rb"(?:sha|md|utf|aes|rsa|base|pbkdf)[-_]?[0-9]", value.lower())
+    )

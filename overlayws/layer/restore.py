@@ -1,9 +1,11 @@
 """Drop single changes from a layer that nobody has mounted: it then shows the base's entry again.
 
-Where the lowerdir would show through, the upperdir's entry (a whiteout, a changed file) is only removed. Below a
-whiteout or an opaque directory it would not: there a copy of the lowerdir's entry is put in place (a no-op copy-up,
-which ``scan`` does not report), so that one path comes back without its siblings. Each path is restored in one step:
-after a crash it is restored or as it was, and no other path is touched.
+A path that comes back becomes a copy of what the lowerdir has there (a no-op copy-up, which ``scan`` does not report).
+So it comes back from below a whiteout or an opaque directory without its siblings. To remove the whiteout or the
+changed file would not do: a file renamed or linked elsewhere keeps in ``origin`` the handle of the same lower inode,
+and overlayfs answers ESTALE for one of two names that claim it (seen on 6.18: the renamed file was gone).
+
+Each path is restored in one step: after a crash it is restored or as it was, and no other path is touched.
 """
 
 from __future__ import annotations
@@ -35,9 +37,8 @@ class Replaced(UsageError):
 def restore(layer: Layer, marks: Marks, paths: Iterable[str]) -> None:
     """Make the layer show the base's entry (or nothing, where the base has none) at each of ``paths``.
 
-    A directory that is there is restored by itself (its mode, its attributes): name what is below it too. One that
-    was deleted or replaced comes back whole. Deleted directories above a path come back with nothing else in them.
-    Raises Replaced, and then nothing was changed; OSError.
+    A directory is restored by itself (that it is there, mode, attributes): name what is below it too. Deleted
+    directories above a path come back with nothing else in them. Raises OSError, and Replaced before anything changed.
     """
     ordered = sorted(paths, key=os.fsencode)
     # The copy backend: its private copy shows what was dropped. Without stamps it is made anew from both layers.
@@ -178,10 +179,8 @@ class _Restoring:
                 there = _stat(name, way.fd)
                 if there is not None and stat.S_ISDIR(there.st_mode) and stat.S_ISDIR(base.st_mode):
                     self._attributes(source, way, name, base)
-                elif covered:
-                    self._put(source, way.fd, name, base)
-                else:
-                    remove_below(way.fd, name)
+                elif there is not None or covered:
+                    self._put(source, way.fd, name, base, opaque=not covered)
             finally:
                 os.close(source)
 

@@ -40,7 +40,7 @@ def checked_workspace(path: Path, state: Path) -> Path:
         raise UsageError(f"cannot use {str(path)!r} as a workspace: not a directory", hint="name a directory")
     if workspace == Path("/"):
         raise UsageError("the whole file system is no workspace", hint="name the directory of one project")
-    if workspace in _homes():
+    if workspace in homes():
         raise UsageError(f"the home directory {workspace} is no workspace", hint="name the directory of one project")
     state = state.resolve()
     if state == workspace or workspace in state.parents:
@@ -53,7 +53,8 @@ def checked_workspace(path: Path, state: Path) -> Path:
     return workspace
 
 
-def _homes() -> set[Path]:
+def homes() -> set[Path]:
+    """The real paths of the caller's home directory, by the environment and by the user database."""
     homes = {os.environ.get("HOME", "")}
     try:
         homes.add(pwd.getpwuid(os.getuid()).pw_dir)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from overlayws.errors import UntrustedError
-from overlayws.session.session import STATES, Run, Session
+from overlayws.session.session import DOING, STATES, Run, Session
 
 SCHEMA = "overlayws.session/1"
 
@@ -37,18 +37,23 @@ def as_dict(session: Session) -> dict[str, Any]:
     data: dict[str, Any] = {
         "name": session.name,
         "state": session.state,
-        "workspace": path.encode("utf-8", "backslashreplace").decode(),
+        "workspace": _text(path),
         "created": session.created,
         "backend": session.backend,
         "sandbox": session.sandbox,
         "network": session.network,
         "git": "fresh" if session.own_git else "none",
-        "runs": [asdict(run) for run in session.runs],
-        "warnings": list(session.warnings),
+        "runs": [{**asdict(run), "command": [_text(word) for word in run.command]} for run in session.runs],
+        "warnings": [_text(warning) for warning in session.warnings],
     }
-    if not path.isascii():
+    if _text(path) != path:
         data["workspace_b64"] = base64.b64encode(os.fsencode(path)).decode()
     return data
+
+
+def _text(text: str) -> str:
+    """Without the surrogates that stand for bytes that are not UTF-8: those are no valid JSON (RFC 8259, 8.2)."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def from_bytes(data: bytes, directory: Path) -> Session:
@@ -57,24 +62,45 @@ def from_bytes(data: bytes, directory: Path) -> Session:
         found = json.loads(data)
         if found.pop("schema") != SCHEMA:
             raise ValueError("another schema")
-        runs = tuple(
-            Run(tuple(map(str, r["command"])), str(r["started"]), r["exit_code"], r["duration"])
-            for r in found.pop("runs")
-        )
-        session = Session(
-            directory=directory,
-            workspace=Path(found.pop("workspace")),
-            runs=runs,
-            tools=tuple(found.pop("tools")),
-            warnings=tuple(found.pop("warnings")),
-            **found,
-        )
-        if session.name != directory.name or session.state not in STATES or not session.workspace.is_absolute():
+        lists = {name: tuple(_strings(found.pop(name))) for name in ("tools", "warnings")}
+        flags = {name: _flag(found.pop(name)) for name in ("own_git", "read_only")}
+        runs = tuple(_run(run) for run in found.pop("runs"))
+        _strings(list(found.values()))
+        workspace = Path(found.pop("workspace"))
+        session = Session(directory=directory, workspace=workspace, runs=runs, **lists, **flags, **found)
+        if session.name != directory.name or not workspace.is_absolute():
             raise ValueError("impossible values")
-    except (ValueError, TypeError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        if session.state not in STATES or session.doing not in DOING or session.then not in ("", *STATES):
+            raise ValueError("unknown state")
+        if session.journal and not session.journal.isdigit():
+            raise ValueError("not a journal")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedSession(
             directory.name,
             f"session.json is damaged ({type(error).__name__}: {error})",
             hint=f"its files are in {directory}; remove it with: overlayws gc --damaged",
         ) from None
     return session
+
+
+def _strings(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    for text in value:
+        if not isinstance(text, str) or b"\0" in os.fsencode(text):  # which raises for what no path can hold
+            raise ValueError("not a text")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("neither true nor false")
+    return value
+
+
+def _run(value: Any) -> Run:
+    code, duration = value["exit_code"], value["duration"]
+    if not isinstance(code, int | None) or not isinstance(duration, int | float | None):
+        raise ValueError("not a number")
+    (started,) = _strings([value["started"]])
+    return Run(tuple(_strings(value["command"])), started, code, duration)

@@ -8,6 +8,7 @@ from pathlib import Path
 from overlayws.layer.mount import Layer
 
 STATES = ("new", "running", "captured", "partly-applied", "applied", "discarded", "interrupted")
+DOING = ("", "run", "capture", "apply", "undo", "discard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,11 @@ class Session:
     sandbox: str
     own_git: bool  # the program has a repository of its own at the top
     state: str = "new"  # one of STATES
-    # What was going on when the file was written: "", "run", "capture", "apply", "undo". Not empty while no
-    # process holds the lock means that it was interrupted.
+    # What was going on when the file was written, one of DOING. Not empty while no process holds the lock means that
+    # it was interrupted.
     doing: str = ""
+    journal: str = ""  # of an apply or undo that is going on
+    then: str = ""  # the state when that is done
     network: str = "none"
     read_only: bool = False
     tools: tuple[str, ...] = ()

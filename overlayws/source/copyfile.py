@@ -13,6 +13,11 @@ _CANNOT = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOS
 _no_reflink: set[tuple[int, int]] = set()
 
 
+def may_reflink(source_dev: int, target_dev: int) -> bool:
+    """False once a reflink between these two devices was refused."""
+    return (source_dev, target_dev) not in _no_reflink
+
+
 def copy_file(source: int, target: int, st: os.stat_result, target_dev: int) -> None:
     """Copy the regular file open at ``source`` (whose fstat is ``st``) into the empty file open at ``target``.
 

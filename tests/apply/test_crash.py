@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from overlayws import beneath
 from tests.apply.build import Case, make_case, snapshot, tree
 from tests.apply.crash import in_child
 from tests.trees import Dir, File, Symlink
@@ -48,6 +49,14 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
             pytest.skip("/dev/shm is on the mount of the temporary files")
         else:
             yield make_case(tmp_path, BASE, THEIRS, state=Path(memory))
+
+
+@pytest.fixture(autouse=True)
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process leaves what it wrote to the kernel, so that syncs are only counted here, not done: they are
+    for a power failure, and thousands of them would wait for everybody else's data."""
+    monkeypatch.setattr(beneath, "syncfs", lambda fd: None)
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
 def _has_xattrs(directory: str) -> bool:

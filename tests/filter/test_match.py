@@ -83,6 +83,8 @@ def test_nothing_shows_the_repository(exception: str) -> None:
 def test_the_user_shows_a_secret() -> None:
     assert ".env" not in hidden(make(user="!.env"))
     assert ".env" not in hidden(make(show=".env"))
+    assert {".aws/config", "node_modules/m/.env"}.isdisjoint(hidden(make(user="!.aws/config\n!node_modules/m/.env")))
+    assert "build/x" not in hidden(make(user="build\n!build/x"))
     assert "src/.env" in hidden(make(show=".env"))  # Docker's syntax: only at the top
     assert not {".env", "src/.env"} & set(hidden(make(show="**/.env")))
     assert ".aws/config" not in hidden(make(show=".aws/config"))

@@ -13,7 +13,7 @@ HIDDEN = {
     "env": ".env .env.local .env.production .env.production.local .env-prod .env_prod prod.env .envrc .flaskenv",
     "ssh-key": "id_rsa id_dsa id_ecdsa id_ed25519 id_ed25519_sk id_xmss deploy_rsa x_dsa x_ecdsa github_ed25519",
     "key-file": "putty.ppk AuthKey.p8 a.p12 a.pfx a.pkcs12 a.jks debug.keystore a.bks a.kdb a.kdbx a.psafe3 "
-    "secring.gpg vpn.ovpn a.mobileprovision master.key config/master.key config/credentials/production.key .chef/me.pem",
+    "secring.gpg vpn.ovpn a.mobileprovision master.key config/master.key config/credentials/live.key .chef/me.pem",
     "keychain": "login.keychain login.keychain-db x.agilekeychain/data private-keys-v1.d/AB.key",
     "key-content": "server.pem tls.key",
     "certificate": "ca.crt ca.cer ca.cert ca.der me.asc me.age",

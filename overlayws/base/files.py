@@ -1,0 +1,226 @@
+"""copy_files: regular files from one directory descriptor to another, inspected on the way where that is asked for.
+
+The inner loop of every start: each system call here is made once for each file of a workspace.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from overlayws.base.contents import Inspector, strictest
+from overlayws.base.fingerprint import settled
+from overlayws.base.manifest import Finding, Stored, pack, signed
+from overlayws.beneath import open_directory
+from overlayws.filter.content_rules import Action
+from overlayws.source.copyfile import copy_file, may_reflink
+from overlayws.source.entry import Xattrs
+
+# Up to this size one read and one write cost less than copy_file_range(2), which splices page by page.
+_SMALL = 256 << 10
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO put in its place must not block us
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class Copied:
+    """What became of the files."""
+
+    rows: list[Stored] = field(default_factory=list)
+    hidden: list[tuple[Stored, str]] = field(default_factory=list)  # by their content: (row, rule)
+    findings: list[Finding] = field(default_factory=list)
+    blocked: list[Finding] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)  # written while they were copied
+
+    def add(self, other: Copied) -> None:
+        """Append what became of other files."""
+        self.rows += other.rows
+        self.hidden += other.hidden
+        self.findings += other.findings
+        self.blocked += other.blocked
+        self.unreadable += other.unreadable
+        self.busy += other.busy
+
+
+def copy_files(
+    root: int,
+    target: int,
+    paths: Sequence[str],
+    *,
+    clock: int,
+    inspector: Inspector | None = None,
+    aliases: Mapping[str, Sequence[str]] = {},  # noqa: B006  only read
+    progress: Callable[[int], None] = lambda n: None,
+) -> Copied:
+    """Copy the files ``paths`` from below ``root`` to below ``target``, where their directories are.
+
+    ``clock`` is ``now_ns()`` from before the call. ``aliases``: all visible names of a file that has several. A file
+    that is gone is left out. Raises OSError where the target cannot be written.
+    """
+    copier = _Copier(root, target, clock, inspector, aliases)
+    try:
+        for number, path in enumerate(paths):
+            if number % 256 == 0:
+                progress(number)
+            copier.copy(path)
+    finally:
+        copier.close()
+    return copier.done
+
+
+class _Copier:
+    def __init__(
+        self,
+        root: int,
+        target: int,
+        clock: int,
+        inspector: Inspector | None,
+        aliases: Mapping[str, Sequence[str]],
+    ) -> None:
+        self.done = Copied()
+        self._root, self._target = root, target
+        self._clock = clock
+        self._inspector, self._aliases = inspector, aliases
+        self._inspected = inspector.largest if inspector else -1
+        self._dev = os.fstat(target).st_dev
+        self._umask = _umask()
+        self._parent: str | None = None
+        self._source = self._made = -1
+        self._noatime = os.O_NOATIME
+
+    def close(self) -> None:
+        for fd in (self._source, self._made):
+            if fd >= 0:
+                os.close(fd)
+        self._source = self._made = -1
+        self._parent = None
+
+    def copy(self, path: str) -> None:
+        parent, _, name = path.rpartition("/")
+        try:
+            if parent != self._parent:
+                self.close()
+                self._source = open_directory(self._root, parent)
+                self._made = open_directory(self._target, parent)
+                self._parent = parent
+            try:
+                fd = os.open(name, _READ | self._noatime, dir_fd=self._source)
+            except PermissionError:
+                # O_NOATIME is refused for another owner's file (open(2)): the file itself may still be readable.
+                fd = os.open(name, _READ, dir_fd=self._source)
+            try:
+                self._file(path, name, fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            # Gone meanwhile, or something else by now, is not there.
+            if error.errno in (errno.EACCES, errno.EPERM):
+                self.done.unreadable.append((path, error.strerror or str(error)))
+            elif error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+                raise
+
+    def _file(self, path: str, name: str, fd: int) -> None:
+        st = os.fstat(fd)
+        for attempt in range(3):
+            if not stat.S_ISREG(st.st_mode):
+                return
+            size = st.st_size
+            data = shown = None
+            if size <= self._inspected or (size <= _SMALL and not self._sparse(st)):
+                shown = data = _read(fd, size)
+            findings: list[Finding] = []
+            action, rule = Action.SHOW, ""
+            if data and self._inspector is not None and size <= self._inspected:
+                action, rule, shown, findings = strictest(self._inspector, self._aliases.get(path, (path,)), path, data)
+            # The set-id and sticky bits stay behind: the copy has another owner, and the layer is mounted nosuid.
+            mode = st.st_mode & 0o777
+            xattrs = _user_xattrs(fd)
+            if action in (Action.SHOW, Action.REDACT):
+                self._write(name, fd, st, mode, shown, xattrs)
+            after = os.fstat(fd)
+            if after.st_mtime_ns == st.st_mtime_ns and after.st_size == size and after.st_ctime_ns == st.st_ctime_ns:
+                break
+            if attempt < 2 and action in (Action.SHOW, Action.REDACT):
+                os.unlink(name, dir_fd=self._made)
+            st = after
+        else:
+            self.done.busy.append(path)
+        ctime = after.st_ctime_ns if settled(after.st_ctime_ns, self._clock) else 0
+        if attempt == 2:
+            ctime = 0
+        row = (
+            path.encode("utf-8", "surrogateescape"), "file", mode, size, None, pack(xattrs) if xattrs else None,
+            signed(st.st_dev), signed(st.st_ino), st.st_mtime_ns, ctime, None,
+            len(shown) if action is Action.REDACT and shown is not None else None,
+        )  # fmt: skip
+        self.done.findings += findings
+        if action is Action.BLOCK:
+            self.done.blocked += findings
+        elif action is Action.HIDE:
+            self.done.hidden.append((row, rule))
+        else:
+            self.done.rows.append(row)
+
+    def _sparse(self, st: os.stat_result) -> bool:
+        return st.st_size > 65536 and st.st_blocks * 512 < st.st_size
+
+    def _write(
+        self, name: str, fd: int, st: os.stat_result, mode: int, data: bytes | None, xattrs: Xattrs
+    ) -> None:
+        out = os.open(name, _WRITE, mode, dir_fd=self._made)
+        try:
+            if data is None or (data and may_reflink(st.st_dev, self._dev)):
+                copy_file(fd, out, st, self._dev)
+            elif data:
+                written = os.write(out, data)
+                while written < len(data):
+                    written += os.write(out, data[written:])
+            for attribute, value in xattrs:
+                os.setxattr(out, attribute, value)
+            os.utime(out, ns=(st.st_atime_ns, st.st_mtime_ns))
+            if mode & self._umask:
+                os.fchmod(out, mode)
+        finally:
+            os.close(out)
+
+
+def _read(fd: int, size: int) -> bytes:
+    """All of the file: a read of a regular file is short only at its end, or when it is changed meanwhile."""
+    data = os.pread(fd, size, 0) if size else b""
+    while len(data) < size and (more := os.pread(fd, size - len(data), len(data))):
+        data += more
+    return data
+
+
+def user_xattrs(fd: int) -> Xattrs:
+    """The ``user.*`` attributes but overlayfs's own: in a lowerdir they would be marks (overlayfs.rst)."""
+    return _user_xattrs(fd)
+
+
+def _user_xattrs(fd: int) -> Xattrs:
+    try:
+        names = os.listxattr(fd)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return ()
+        raise
+    if not names:
+        return ()
+    wanted = sorted(n for n in names if n.startswith("user.") and not n.startswith("user.overlay."))
+    return tuple((name, os.getxattr(fd, name)) for name in wanted)
+
+
+def _umask() -> int:
+    """The process's umask, read without changing it (proc(5)); all bits where it is not told."""
+    try:
+        with open("/proc/self/status", "rb") as f:
+            for line in f:
+                if line.startswith(b"Umask:"):
+                    return int(line.split()[1], 8)
+    except OSError:
+        pass
+    return 0o777

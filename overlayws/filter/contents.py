@@ -1,0 +1,163 @@
+"""The content scan: what the bytes of one visible file say about showing it.
+
+Nothing in a file turns a rule off: comments like ``gitleaks:allow`` have no effect, since whoever writes the
+workspace's files is not who decides what leaves it.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from overlayws.errors import UsageError
+from overlayws.filter.content_match import Hit, disjoint, find_secrets
+from overlayws.filter.content_rules import RULES, WARN, Action, Effect
+from overlayws.filter.content_runs import narrowed
+from overlayws.filter.redact import Span, by_lines, replaced
+from overlayws.filter.redact_formats import ON_REQUEST, REDACTORS, redactable
+
+_STRENGTH: dict[Effect, int] = {Action.SHOW: 0, WARN: 1, Action.REDACT: 2, Action.HIDE: 3, Action.BLOCK: 4}
+
+# Where names and calls stand after a '=': a bare word is no literal there.
+_CODE = frozenset(
+    "adoc awk bat c cc clj cljs cmake coffee cpp cr cs css cts cxx d dart el elm erl ex exs f90 fs fsx go gradle groovy "
+    "h hh hpp hrl hs htm html hxx ipynb java jl js jsx kt kts less lisp lua m md mjs cjs mk ml mli mm mts nim patch "
+    "diff php phtml pl pm po pot proto ps1 psm1 py pyi pyx r rb rs rst s sass scala scm scss sol sql svelte swift t tcl tex "
+    "ts tsx txt v vb vim vue wat xhtml xsl zig".split()
+)
+_CONFIG = frozenset(
+    "cfg cnf conf config cnx credentials desktop env ini json json5 jsonc netrc ovpn pgpass properties service tf "
+    "tfvars toml xml yaml yml".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentPolicy:
+    """What is done about each rule, and the key that placeholders are made with.
+
+    ``actions`` are pairs of a rule's id and an action, in place of its default. ``key`` is secret and belongs to one
+    session: equal secrets have equal placeholders under one key, and nobody without it can tell a guessed secret by
+    its placeholder. ``env`` shows ``.env`` files with their values replaced. Raises UsageError for an unknown rule.
+    """
+
+    actions: tuple[tuple[str, Effect], ...] = ()
+    env: bool = False
+    largest: int = 16 << 20  # bytes
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    def __post_init__(self) -> None:
+        for rule, _ in self.actions:
+            if rule not in RULES:
+                raise UsageError(
+                    f"no content rule is called {rule!r}", hint=f"the rules are: {', '.join(sorted(RULES))}"
+                )
+        if len(self.key) < 16:
+            raise ValueError("a key of less than 16 bytes can be guessed")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A secret (never its value): by which rule, in which line (from 1; 0 for the file as a whole), what is done."""
+
+    rule: str
+    line: int
+    action: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What becomes of a file: the strongest action of its findings. ``data`` are the bytes to show where that is
+    REDACT, else None."""
+
+    action: Action
+    findings: tuple[Finding, ...] = ()
+    data: bytes | None = None
+
+
+CLEAN = Inspection(Action.SHOW)
+
+
+class Inspector:
+    """Inspects files by one policy. Holds no state between files and can be pickled; equal policies give equal results."""
+
+    def __init__(self, policy: ContentPolicy | None = None) -> None:
+        self.policy = policy if policy is not None else ContentPolicy()
+        self.largest = self.policy.largest
+        self._actions: Mapping[str, Effect] = {
+            **{rule.id: rule.action for rule in RULES.values()},
+            **dict(self.policy.actions),
+        }
+
+    def redacts(self, path: str) -> bool:
+        """Whether the file is redacted by its name: then it is shown where a name rule alone would hide it."""
+        kind = redactable(path)
+        return kind is not None and (kind not in ON_REQUEST or self.policy.env)
+
+    def inspect(self, path: str, data: bytes) -> Inspection:
+        """Decide for the file ``path`` (relative, surrogateescape) with the content ``data``; never raises for either.
+
+        More than ``largest`` bytes are not looked at: the finding ``not-inspected`` says so, and for a file that is
+        redacted by its name its rule's ``HIDE`` holds.
+        """
+        kind = redactable(path) if self.redacts(path) else None
+        if len(data) > self.largest:
+            return self._whole("not-understood" if kind else "not-inspected")
+        wide = None
+        if b"\0" in data[:4096] or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            wide = narrowed(data)
+        text = wide[0] if wide else data
+        code, config = _kind_of_text(path)
+        if kind is not None:
+            fields = None if wide else REDACTORS[kind](text)
+            if fields is None:
+                return self._whole("not-understood")
+            hits = disjoint([*(Hit("config-secret", begin, end) for begin, end in fields),
+                             *find_secrets(text, code=False, config=True)])  # fmt: skip
+        else:
+            hits = find_secrets(text, code=code, config=config)
+        if not hits:
+            return CLEAN
+        return self._judge(data, text, hits, wide[1] if wide else None)
+
+    def _whole(self, rule: str) -> Inspection:
+        action = self._actions[rule]
+        if action is Action.REDACT:  # there is no span to replace
+            action = Action.HIDE
+        return Inspection(Action.SHOW if action == WARN else Action(action), (Finding(rule, 0, action),))
+
+    def _judge(self, data: bytes, text: bytes, hits: list[Hit], codec: str | None) -> Inspection:
+        # A longer or shorter string would break what binary formats count.
+        binary = codec is None and b"\0" in data
+        findings: list[Finding] = []
+        spans: list[Span] = []
+        line, counted = 1, 0
+        for hit in hits:
+            line += text.count(b"\n", counted, hit.begin)
+            counted = hit.begin
+            action = self._actions[hit.rule]
+            if action is Action.SHOW:
+                continue
+            if action is Action.REDACT and binary:
+                action = Action.HIDE
+            findings.append(Finding(hit.rule, line, action))
+            if action is Action.REDACT:
+                spans += by_lines(text, hit.begin, hit.end)
+        strongest = max((f.action for f in findings), key=_STRENGTH.__getitem__, default=Action.SHOW)
+        if strongest is Action.REDACT:
+            return Inspection(Action.REDACT, tuple(findings), replaced(data, text, spans, self.policy.key, codec))
+        return Inspection(Action.SHOW if strongest == WARN else Action(strongest), tuple(findings))
+
+
+def _kind_of_text(path: str) -> tuple[bool, bool]:
+    """(code, config) of a file, by its name."""
+    name = posixpath.basename(os.fspath(path)).lower()
+    stem, dot, extension = name.rpartition(".")
+    while dot and extension in ("example", "sample", "template", "dist", "defaults", "bak", "orig", "old"):
+        stem, dot, extension = stem.rpartition(".")
+    if not dot:
+        return False, False
+    config = extension in _CONFIG or not stem or stem.startswith(".env")
+    return extension in _CODE and not config, config

@@ -1,0 +1,59 @@
+"""The files that are redacted by their name: a redactor knows which of their fields hold secrets.
+
+A redactor returns the spans (begin, end) of the secrets' values, or None for a file that it does not fully
+understand; such a file is hidden, as it would be without a redactor.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+
+from overlayws.filter import redact_json, redact_lines, redact_xml, redact_yaml
+from overlayws.filter.redact import Span
+
+REDACTORS: dict[str, Callable[[bytes], list[Span] | None]] = {
+    "npmrc": redact_lines.npmrc,
+    "pypirc": redact_lines.pypirc,
+    "pip": redact_lines.pip,
+    "netrc": redact_lines.netrc,
+    "env": redact_lines.env,
+    "docker-config": redact_json.docker_config,
+    "kubeconfig": redact_yaml.kubeconfig,
+    "maven-settings": redact_xml.maven_settings,
+}
+ON_REQUEST = frozenset(("env",))  # hidden unless the user asks for a skeleton
+
+_NAMES = {
+    ".npmrc": "npmrc",
+    "npmrc": "npmrc",
+    ".pypirc": "pypirc",
+    "pip.conf": "pip",
+    "pip.ini": "pip",
+    ".netrc": "netrc",
+    "_netrc": "netrc",
+    "kubeconfig": "kubeconfig",
+    ".kube/config": "kubeconfig",
+    ".docker/config.json": "docker-config",
+    "settings.xml": "maven-settings",
+}
+_EXAMPLES = (".example", ".sample", ".template", ".dist", ".defaults", ".schema")
+
+
+def redactable(name: str) -> str | None:
+    """The id of the redactor for a file of this name or path, or None. Copies of a file (``.npmrc~``) have none."""
+    folded = name.lower()
+    base = posixpath.basename(folded)
+    above = posixpath.basename(posixpath.dirname(folded))
+    kind = _NAMES.get(f"{above}/{base}") or _NAMES.get(base)
+    if kind is not None:
+        return kind
+    if base.endswith((".kubeconfig", ".kubeconfig.yaml", ".kubeconfig.yml")) or base in (
+        "kubeconfig.yaml",
+        "kubeconfig.yml",
+        "kubeconfig.json",
+    ):
+        return "kubeconfig"
+    if (base == ".env" or base.startswith(".env.") or base.endswith(".env")) and not base.endswith(_EXAMPLES):
+        return "env"
+    return None
