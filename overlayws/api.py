@@ -5,20 +5,34 @@ Nothing here prints or exits. Talk goes through the callbacks of ``Talk``; error
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overlayws.base.manifest import Manifest
-from overlayws.errors import NotStartedError, UnableError, UntrustedError, UsageError
+from overlayws.errors import NotStartedError, OverlaywsError, UnableError, UntrustedError, UsageError
 from overlayws.session.places import checked_workspace, homes, user_config
 from overlayws.session.session import Run, Session
 from overlayws.session.store import Store
-from overlayws.upkeep import SILENT, Talk, default_store, recover, settled
+from overlayws.upkeep import (
+    SILENT,
+    Talk,
+    applied_journals,
+    backend_of,
+    default_store,
+    drop_bases,
+    drop_layer,
+    recover,
+    sandbox_of,
+    settled,
+    shelf_of,
+)
 
 if TYPE_CHECKING:
     from overlayws.apply.plan import ApplyPlan
@@ -55,14 +69,15 @@ def start(
     Raises UsageError (not a workspace, a bad pattern, a name that is taken), UnableError (no backend, no sandbox,
     unreadable files, no space).
     """
-    from overlayws.base.build import build_base
-    from overlayws.base.repository import make_repository
+    from overlayws.filter.contents import ContentPolicy, Inspector
     from overlayws.filter.sources import load_filter
     from overlayws.layer.all_backends import choose as choose_backend
     from overlayws.run.all_sandboxes import choose as choose_sandbox
 
     store = store or default_store()
     confinement = confinement or Confinement()
+    if not os.fspath(workspace):
+        raise UsageError("an empty path is no workspace", hint="name a directory")
     root = checked_workspace(Path(workspace), store.home)
     store.prepare()
     recover(store, talk=talk)
@@ -73,7 +88,13 @@ def start(
         talk.notice(line)
     talk.notice(f"backend {backend_name}, sandbox {sandbox_name}")
     own_git = git == "fresh" or (git == "auto" and (root / ".git").exists())
-    with store.creating(name) as (final, scratch):
+    shelf = shelf_of(store)
+    waiting = f"waiting for another start on {root}"
+    # Held until the session is saved: gc must not take the base away before.
+    with _writing(store), shelf.locked(root, lambda: talk.notice(waiting)), store.creating(name) as (final, scratch):
+        inspector = Inspector(ContentPolicy(key=shelf.key(root)))
+        shelved = shelf.obtain(root, rules, own_git=own_git, inspector=inspector, progress=talk.progress)
+        base = shelved.base
         session = Session(
             name=final,
             directory=scratch,
@@ -85,20 +106,32 @@ def start(
             network=confinement.network,
             read_only=confinement.read_only,
             tools=confinement.tools,
+            warnings=base.warnings,
+            base_id=shelved.id,
         )
-        for directory in (session.base, session.layer.upperdir, session.layer.workdir, session.layer.merged):
+        for directory in (session.layer.upperdir, session.layer.workdir, session.layer.merged):
             directory.mkdir(mode=0o700)
         session.journals.mkdir(mode=0o700)
-        base = build_base(root, session.base, rules, talk.progress)
-        if own_git:
-            talk.progress("making the program's own repository", 0, 0)
-            make_repository(base.lowerdir)
         os.chmod(session.layer.upperdir, base.lowerdir.stat().st_mode & 0o777)
-        session = replace(session, warnings=base.warnings)
         store.save(session)
+    with suppress(OverlaywsError), shelf.locked(root):
+        drop_bases(store, root)
     for warning in base.warnings:
         talk.warning(warning)
     return store.load(final)
+
+
+@contextmanager
+def _writing(store: Store) -> Iterator[None]:
+    """What goes wrong while files are written is an UnableError that names the state directory."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        full = getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "full" in str(error)
+        raise UnableError(
+            f"cannot write to the state directory {store.home}: {getattr(error, 'strerror', None) or error}",
+            hint="free some space, or set OVERLAYWS_HOME to a directory with more" if full else "check its disk",
+        ) from error
 
 
 def run(
@@ -114,11 +147,11 @@ def run(
     """Run ``command`` in the session's sandbox, on its layer; when it returns, everything is captured.
 
     ``env``: NAME=VALUE, or NAME for the caller's own value. ``timeout`` in seconds.
-    Raises NotStartedError where the command was not started, BusySession where another command runs in it.
+    Raises NotStartedError where the command was not started, BusySession where another command runs in it; UnableError
+    where it ran and could not be captured (the next command tries again).
     """
-    from overlayws.layer.all_backends import BACKENDS
-    from overlayws.run.all_sandboxes import SANDBOXES
     from overlayws.run.environment import environment
+    from overlayws.run.runner import check
     from overlayws.run.runner import run as run_command
     from overlayws.run.sandbox import RunSpec
 
@@ -137,25 +170,28 @@ def run(
             timeout=timeout,
             hidden=(os.fspath(store.home), *map(os.fspath, homes())),
         )
-        sandbox = SANDBOXES[session.sandbox]
+        sandbox, backend = sandbox_of(session), backend_of(session)
+        check(spec)
         before = session
         session = replace(session, state="running", doing="run", runs=(*session.runs, Run(spec.command, _now())))
-        store.save(session)
+        result = None
         try:
+            store.save(session)
             # Only an unconfined program needs the mount at the workspace's own path. For a sandbox (which binds it
             # there inside) it would be a hole: an overlayws that is installed in the workspace would be run from the
             # program's own copy, outside of the sandbox.
             at = session.workspace if session.sandbox == "none" else None
-            with BACKENDS[session.backend].mounted(session.layer, at) as mount:
+            with backend.mounted(session.layer, at) as mount:
                 result = run_command(spec, mount, sandbox, interactive=interactive)
-        except NotStartedError:
-            store.save(before)
-            raise
         except UnableError as error:
-            store.save(before)
+            with suppress(OverlaywsError):  # where it cannot be written down, the next command finds out by itself
+                store.save(before if result is None else replace(session, state="interrupted", doing="capture"))
+            if result is not None or isinstance(error, NotStartedError):
+                raise
             raise NotStartedError(error.message, hint=error.hint) from error
         except BaseException:
-            store.save(replace(session, state="interrupted", doing="capture"))
+            with suppress(OverlaywsError):
+                store.save(replace(session, state="interrupted", doing="capture"))
             raise
         done = replace(session.runs[-1], exit_code=result.exit_code, duration=round(result.duration, 3))
         store.save(replace(session, state="captured", doing="", runs=(*session.runs[:-1], done)))
@@ -182,14 +218,13 @@ def viewing(
     from overlayws.changes.contents import Contents
     from overlayws.changes.scan import scan as scan_layer
     from overlayws.changes.shown import select
-    from overlayws.layer.all_backends import BACKENDS
 
     store = store or default_store()
     with store.locked(session, lambda: talk.notice(f"waiting for another command on session {session.name}")):
         session = settled(store, store.load(session.name), talk)
         if session.state == "discarded":
             raise UsageError(f"session {session.name} was discarded: its changes are gone", hint="overlayws list")
-        layer, prefix = session.layer, BACKENDS[session.backend].XATTR_PREFIX
+        layer, prefix = session.layer, backend_of(session).XATTR_PREFIX
         with (
             Manifest(session.manifest) as manifest,
             Contents(layer.lowerdir) as base,
@@ -255,15 +290,15 @@ def apply(
                 on_conflict=on_conflict, umask=umask, allow=frozenset(allow),
             )  # fmt: skip
 
-        waiting = f"waiting for another apply to {session.workspace}"
-        with workspace_lock(store.home, session.workspace, lambda: talk.notice(waiting)):
+        with workspace_lock(store.home, session.workspace, lambda: talk.notice(_waiting(session.workspace))):
             plan = planned(view.changeset.changes)
-            if dry_run:
+            if dry_run or not view.changeset.changes:
                 return plan
-            with _doing(store, session, "apply"):
-                execute(plan, _next_journal(session), view.theirs, skip_refused=skip_refused)
             whole = view.changeset.digest == view.digest and not plan.refused
-            store.save(replace(session, state="applied" if whole else "partly-applied"))
+            journal, then = _next_journal(session), "applied" if whole else "partly-applied"
+            with _doing(store, session, "apply", journal, then):
+                execute(plan, journal, view.theirs, skip_refused=skip_refused)
+            store.save(replace(session, state=then))
     return plan
 
 
@@ -280,22 +315,25 @@ def undo(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -
     store = store or default_store()
     with store.locked(session, lambda: talk.notice(f"waiting for another command on session {session.name}")):
         session = settled(store, store.load(session.name), talk)
-        journals = _journals(session)
+        journals = applied_journals(session)
         if not journals:
             raise UsageError(f"nothing of session {session.name} is applied", hint="overlayws list shows the sessions")
         count = len(load(Journal(journals[-1]).apply_record).moves)
-        with workspace_lock(store.home, session.workspace), _doing(store, session, "undo"):
+        then = "partly-applied" if journals[:-1] else "captured"
+        then = session.state if session.state == "discarded" else then
+        with (
+            workspace_lock(store.home, session.workspace, lambda: talk.notice(_waiting(session.workspace))),
+            _doing(store, session, "undo", journals[-1], then),
+        ):
             undo_journal(journals[-1])
-        if session.state != "discarded":
-            session = replace(session, state="partly-applied" if journals[:-1] else "captured")
-        store.save(session)
+        store.save(replace(session, state=then))
     return count
 
 
 @contextmanager
-def _doing(store: Store, session: Session, what: str) -> Iterator[None]:
+def _doing(store: Store, session: Session, what: str, journal: Path, then: str) -> Iterator[None]:
     """``session.json`` says what is going on; a crash leaves it so, and the next command recovers."""
-    store.save(replace(session, doing=what))
+    store.save(replace(session, doing=what, journal=journal.name, then=then))
     try:
         yield
     except UntrustedError:
@@ -305,8 +343,8 @@ def _doing(store: Store, session: Session, what: str) -> Iterator[None]:
         raise
 
 
-def _journals(session: Session) -> list[Path]:
-    return sorted(path for path in session.journals.iterdir() if path.is_dir() and (path / "applied.json").exists())
+def _waiting(workspace: Path) -> str:
+    return f"waiting for another apply to {workspace}"
 
 
 def _next_journal(session: Session) -> Path:
@@ -320,24 +358,23 @@ def discard(session: Session, paths: Sequence[str] = (), *, store: Store | None 
     What was applied stays applied, and can still be undone. A discarded session runs nothing any more.
     """
     from overlayws.changes.shown import listed
-    from overlayws.layer.all_backends import BACKENDS
     from overlayws.layer.restore import restore
     from overlayws.layer.whiteout import Marks
-    from overlayws.source.remove import remove_tree
 
     store = store or default_store()
     if paths:
         with viewing(session, paths, store=store, talk=talk) as view:
-            marks = Marks(BACKENDS[view.session.backend].XATTR_PREFIX)
-            restore(view.session.layer, marks, [change.path for change in view.changeset.changes])
+            marks = Marks(backend_of(view.session).XATTR_PREFIX)
+            with _writing(store):
+                restore(view.session.layer, marks, [change.path for change in view.changeset.changes])
             return len(listed(view.changeset))
     with store.locked(session, lambda: talk.notice(f"waiting for another command on session {session.name}")):
         session = settled(store, store.load(session.name), talk)
-        # The state comes first: a crash in between leaves files that gc removes, never half a change set.
+        # The state comes first: after a crash in between nobody takes half a change set for a whole one.
+        store.save(replace(session, state="discarded", doing="discard"))
+        with _writing(store):
+            drop_layer(session)
         store.save(replace(session, state="discarded"))
-        layer = session.layer
-        for directory in (layer.upperdir, layer.workdir, layer.merged, session.base):
-            remove_tree(directory)
     return 0
 
 
@@ -368,6 +405,7 @@ def explain(
     from overlayws.filter.sources import load_filter
 
     rules = load_filter(workspace, ignore_files=ignore_files, hide=hide, show=show, user_rules=_user_rules())
-    for warning in rules.warnings:
+    found = explain_paths(workspace, rules, paths)
+    for warning in rules.warnings:  # some are known only after the walk
         talk.warning(warning)
-    return explain_paths(workspace, rules, paths)
+    return found

@@ -4,15 +4,24 @@ machine can do is found out."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from overlayws.errors import OverlaywsError
+from overlayws.errors import OverlaywsError, UnableError
 from overlayws.session.places import default_home
+from overlayws.session.record import DamagedSession
 from overlayws.session.session import Session
 from overlayws.session.store import Store
+
+if TYPE_CHECKING:
+    from overlayws.base.shelf import Shelf
+    from overlayws.layer.mount import Backend
+    from overlayws.run.sandbox import Sandbox
+
+T = TypeVar("T")
+_GIT_PATH = "/usr/local/bin:/usr/bin:/bin"  # where git is looked for (base/repository.py, changes/git.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +46,81 @@ def settled(store: Store, session: Session, talk: Talk) -> Session:
     if not session.doing:
         return session
     from overlayws.apply.execute import recover as recover_journals
-    from overlayws.layer.all_backends import BACKENDS
+    from overlayws.apply.lock import workspace_lock
 
     if session.doing in ("run", "capture"):
         talk.warning(f"a command in session {session.name} was interrupted; what it changed until then is kept")
         # Entering and leaving completes the capture (the copy backend compares its private copy with the base).
-        with BACKENDS[session.backend].mounted(session.layer):
+        with backend_of(session).mounted(session.layer):
             pass
-        session = replace(session, state="interrupted", doing="")
+        session = replace(session, state="interrupted")
+    elif session.doing == "discard":
+        drop_layer(session)
     else:
-        for line in recover_journals(session.journals, session.workspace):
-            talk.warning(line)
-        session = replace(session, doing="")
+        with workspace_lock(store.home, session.workspace):
+            for line in recover_journals(session.journals, session.workspace):
+                talk.warning(line)
+        # Done before the crash, but for the note of it?
+        applied = session.journal in (journal.name for journal in applied_journals(session))
+        if applied is (session.doing == "apply"):
+            session = replace(session, state=session.then or session.state)
+    session = replace(session, doing="", journal="", then="")
     store.save(session)
     return session
+
+
+def backend_of(session: Session) -> Backend:
+    """The backend that the session was started with. Raises DamagedSession where there is none of that name."""
+    from overlayws.layer.all_backends import BACKENDS
+
+    return _known(session, "backend", BACKENDS)
+
+
+def sandbox_of(session: Session) -> Sandbox:
+    """The sandbox that the session was started with. Raises DamagedSession where there is none of that name."""
+    from overlayws.run.all_sandboxes import SANDBOXES
+
+    return _known(session, "sandbox", SANDBOXES)
+
+
+def _known(session: Session, what: str, known: Mapping[str, T]) -> T:
+    name = getattr(session, what)
+    if name not in known:
+        hint = f"another version made the session, or {session.directory / 'session.json'} is damaged"
+        raise DamagedSession(session.name, f"unknown {what} {name!r}", hint=hint)
+    return known[name]
+
+
+def applied_journals(session: Session) -> list[Path]:
+    """The journals of what is applied, the last one last. Raises JournalError for a damaged one."""
+    from overlayws.apply.journal import all_journals
+
+    return [j.directory for j in all_journals(session.journals) if (state := j.state()) and state.state == "applied"]
+
+
+def drop_layer(session: Session) -> None:
+    """Remove the upperdir; the journals stay, so that what was applied can still be undone. Raises OSError.
+
+    The base may be shared: when no session needs it any more, the next ``start`` or ``gc`` removes it.
+    """
+    from overlayws.source.remove import remove_tree
+
+    layer = session.layer
+    for directory in (layer.upperdir, layer.workdir, layer.merged, session.directory / "base"):
+        remove_tree(directory)
+
+
+def shelf_of(store: Store) -> Shelf:
+    """The bases of the sessions in ``store``."""
+    from overlayws.base.shelf import Shelf
+
+    return Shelf(store.home / "bases")
+
+
+def drop_bases(store: Store, workspace: Path | None = None) -> list[str]:
+    """Remove the bases that no session needs; what was removed. Of ``workspace``, whose lock is held, the newest stays
+    for the next ``start``. Raises UnableError."""
+    return shelf_of(store).drop(store.needs_base, workspace)
 
 
 def recover(store: Store, *, talk: Talk = SILENT) -> None:
@@ -62,14 +132,20 @@ def recover(store: Store, *, talk: Talk = SILENT) -> None:
                 with store.locked_now(session.name):
                     settled(store, store.load(session.name), talk)
             except OverlaywsError as error:
-                talk.warning(f"session {session.name}: {error.message}")
+                told = error.message.removeprefix(f"session {session.name}: ")
+                hint = f" ({error.hint})" if error.hint else ""
+                talk.warning(f"session {session.name}: {told}{hint}")
 
 
 def finished(store: Store, *, damaged: bool = False) -> list[str]:
-    """The names of the sessions that ``gc`` may remove: applied, discarded, and on request the damaged ones."""
+    """The names of the sessions that ``gc`` may remove: applied, discarded, and on request those that can be neither
+    read nor recovered."""
     sessions, broken = store.all()
     names = [s.name for s in sessions if s.state in ("applied", "discarded") and not s.doing]
-    return sorted([*names, *(error.session for error in broken if damaged)])
+    if damaged:
+        names += [error.session for error in broken]
+        names += [s.name for s in sessions if s.doing and not store.is_locked(s)]  # ``recover`` could not help
+    return sorted(names)
 
 
 def gc(store: Store, names: Sequence[str], *, talk: Talk = SILENT) -> list[str]:
@@ -95,13 +171,17 @@ def doctor(store: Store | None = None) -> dict[str, Any]:
     from overlayws.run.all_sandboxes import SANDBOXES
 
     store = store or default_store()
-    store.prepare()
 
     def row(name: str, reason: str | None, note: str = "", *, auto: bool = True) -> dict[str, object]:
         return {"name": name, "usable": reason is None, "reason": reason or "", "note": note, "auto": auto}
 
-    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=store.home) as scratch:
-        backends = [row(name, backend.unusable(Path(scratch))) for name, backend in BACKENDS.items()]
+    try:
+        store.prepare()
+        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=store.home) as scratch:
+            backends = [row(name, backend.unusable(Path(scratch))) for name, backend in BACKENDS.items()]
+    except (OSError, UnableError) as error:
+        why = f"{error.message}; {error.hint}" if isinstance(error, UnableError) else f"{store.home}: {error.strerror}"
+        backends = [row(name, why) for name in BACKENDS]
     sandboxes = [
         row(
             name,
@@ -111,7 +191,7 @@ def doctor(store: Store | None = None) -> dict[str, Any]:
         )
         for name, sandbox in SANDBOXES.items()
     ]
-    git = shutil.which("git")
+    git = shutil.which("git", path=_GIT_PATH)
     programs = [row("git", None if git else "not installed: apt-get install git", git or "")]
     return {
         "backends": backends, "sandboxes": sandboxes, "programs": programs, "state": os.fspath(store.home),

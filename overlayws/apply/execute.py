@@ -212,7 +212,7 @@ def _recover(place: Journal, state: State, lines: list[str], left: list[str]) ->
             _end(ground, load(place.undo_record) if place.undo_record.exists() else None)
         else:
             what = "apply" if state.state == "applying" else "undo"
-            record = load(place.apply_record if what == "apply" else place.undo_record)
+            record = load(place.apply_record if what == "apply" else place.undo_record, len(state.places))
             stuck = rollback(ground, record)
             stuck += clean(ground, record, stuck, undo=what == "undo")
             if stuck:

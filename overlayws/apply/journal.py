@@ -15,9 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from overlayws import beneath
-from overlayws.apply.record import JournalError, damaged, sealed, unsealed
+from overlayws.apply.record import JournalError, checked_path, damaged, sealed, unsealed
 from overlayws.atomic import write_atomic
-from overlayws.beneath import Directories, open_directory, plain, split
+from overlayws.beneath import Directories, open_directory, split
 from overlayws.errors import UnableError
 
 STATES = ("staging", "applying", "applied", "undo-staging", "undoing", "finished", "kept")
@@ -77,7 +77,9 @@ class Journal:
             return None
         try:
             state, ino = document["state"], int(document["ino"])
-            places = tuple(Place(where and plain(where), int(mtime)) for where, mtime in document["stages"])
+            places = tuple(
+                Place(checked_path(where, directory=True), int(mtime)) for where, mtime in document["stages"]
+            )
             workspace = Path(document["workspace"])
         except (ValueError, KeyError, TypeError) as error:
             raise damaged(path, str(error)) from None

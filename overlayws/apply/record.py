@@ -127,8 +127,9 @@ def save(path: Path, record: Record) -> None:
     write_atomic(path, sealed(document))
 
 
-def load(path: Path) -> Record:
-    """The record in a file, every path of it checked component by component. Raises JournalError."""
+def load(path: Path, stages: int | None = None) -> Record:
+    """The record in a file, every path of it checked component by component, and every stage to be one of
+    ``stages`` (if given). Raises JournalError."""
     try:
         document = unsealed(path)
     except FileNotFoundError:
@@ -136,8 +137,10 @@ def load(path: Path) -> Record:
     try:
         moves = tuple(_read_move(fields) for fields in document["moves"])
         times, after = (
-            tuple((_path(p, directory=True), _int(t)) for p, t in document[name]) for name in ("times", "after")
+            tuple((checked_path(p, directory=True), _int(t)) for p, t in document[name]) for name in ("times", "after")
         )
+        if stages is not None and any(move.stage >= stages for move in moves):
+            raise ValueError("a stage that is none")
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, str(error)) from None
     return Record(moves, times, after)
@@ -159,7 +162,9 @@ def _read_move(fields: Any) -> Move:
     op, path, stage, slot, old, new = fields
     if op not in OPS:
         raise ValueError(f"unknown operation {op!r}")
-    move = Move(op, _path(path), _int(stage), _int(slot), read_node(old), read_node(new))
+    move = Move(op, checked_path(path), _int(stage), _int(slot), read_node(old), read_node(new))
+    if move.stage < 0 or move.slot < 0:
+        raise ValueError(f"{op} of {path!r} has no slot")
     if (move.old is None) != (op in ("put", "mkdir")) or (move.new is None) != (op in ("take", "rmdir")):
         raise ValueError(f"{op} of {path!r} does not say what it needs")
     return move
@@ -176,7 +181,8 @@ def read_node(fields: Any) -> Node | None:
     return Node(Kind(kind), ino, size, mtime_ns, ctime_ns, mode, uid, gid, digest, values)
 
 
-def _path(path: Any, *, directory: bool = False) -> str:
+def checked_path(path: Any, *, directory: bool = False) -> str:
+    """``path``, if it is plain component by component; '' (the root) only for a directory. Raises ValueError."""
     if not isinstance(path, str):
         raise ValueError(f"not a path: {path!r}")
     return path if directory and not path else plain(path)

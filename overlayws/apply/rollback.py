@@ -37,6 +37,7 @@ def rollback(ground: Ground, record: Record) -> list[Stuck]:
     May be interrupted anywhere and called again. Raises OSError: call it again.
     """
     stuck = []
+    remade = {step.path for step in record.moves if step.op == "rmdir"}
     for step in reversed(record.moves):
         try:
             parent = ground.directories.open(split(step.path)[0])
@@ -46,7 +47,11 @@ def rollback(ground: Ground, record: Record) -> list[Stuck]:
             kept = _kept(ground, step) if step.op in ("take", "swap") else None
             found = Stuck(step.path, step.stage, kept) if kept else None
         else:
-            found = _BACK[step.op](ground, step, parent, split(step.path)[1])
+            name = split(step.path)[1]
+            if step.op == "set":
+                _unset(step, parent, name, step.path in remade)
+                continue
+            found = _BACK[step.op](ground, step, parent, name)
         if found is not None:
             stuck.append(found)
     return stuck
@@ -106,21 +111,18 @@ def _kept(ground: Ground, step: Move) -> str | None:
     return None
 
 
-def _unset(ground: Ground, step: Move, parent: int, name: str) -> Stuck | None:
+def _unset(step: Move, parent: int, name: str, remade: bool) -> None:
+    """``remade``: the rollback has made the directory again, so that it has another inode."""
     assert step.old is not None and step.new is not None
     now = at(parent, name)
-    # A directory that a rollback made again has another inode.
-    if now is None or kind_of(now.st_mode) is not step.old.kind:
-        return None
-    if step.old.kind is Kind.FILE and now.st_ino != step.old.ino:
-        return None
+    if now is None or kind_of(now.st_mode) is not step.old.kind or (now.st_ino != step.old.ino and not remade):
+        return
     with opened(parent, name) as (fd, path):
         mode = os.fstat(fd).st_mode & 0o7777
         applied = dict(step.new.xattrs)
         values = tuple((key, value) for key, value in step.old.xattrs if xattr(path, key) == applied.get(key))
         wanted = step.old.mode if mode == step.new.mode else mode
         set_attributes(path, mode, replace(step.old, mode=wanted, xattrs=values))
-    return None
 
 
 def _unrmdir(ground: Ground, step: Move, parent: int, name: str) -> Stuck | None:
@@ -217,7 +219,6 @@ def _swap_back(ground: Ground, step: Move, parent: int, name: str, kept: str) ->
 
 
 _BACK = {
-    "set": _unset,
     "rmdir": _unrmdir,
     "mkdir": _unmkdir,
     "put": _unput,

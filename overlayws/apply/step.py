@@ -71,7 +71,7 @@ class Step:
 class Conflict:
     """A change that is not applied: a conflict with the workspace, or of a refused class.
 
-    ``reason`` is a class id. Conflicts: content, edited, exists, deleted, kind, mode, xattrs, not-empty,
+    ``reason`` is a class id. Conflicts: content, redacted, edited, exists, deleted, kind, mode, xattrs, not-empty,
     parent-symlink, parent-not-a-directory, parent-vanished, parent-unreadable, blocked. Refused classes: special,
     git, hidden-original, symlink-outside, twins.
     """

@@ -7,11 +7,11 @@ import hashlib
 from dataclasses import dataclass
 
 from overlayws.apply.look import Look
-from overlayws.apply.merge3 import LIMIT, merge3
+from overlayws.apply.merge3 import LIMIT, Merged, merge3
 from overlayws.apply.step import Seen, Source
 from overlayws.base.manifest import Recorded
 from overlayws.changes.contents import Contents
-from overlayws.source.entry import Entry, Kind, Xattrs
+from overlayws.source.entry import Entry, Xattrs
 
 
 class Disagreement(Exception):
@@ -45,7 +45,7 @@ def untouched(seen: Seen, recorded: Recorded | None) -> bool:
 def redacted(recorded: Recorded | None) -> bool:
     """Whether the program was shown other bytes than the workspace's: then its file never replaces the user's,
     it is only merged into it."""
-    return recorded is not None and recorded.entry.kind is Kind.FILE and recorded.entry.size != recorded.stamp.size
+    return recorded is not None and recorded.redacted
 
 
 def same_file(look: Look, path: str, seen: Seen, size: int, digest: str) -> bool:
@@ -67,7 +67,9 @@ def merge_content(
     given = before.digest or digest_of(base, path, before)
     if given == after.digest and before.size == after.size:
         return Content(Source.OURS)
-    if untouched(seen, recorded) and not redacted(recorded):
+    if redacted(recorded):
+        return _merge_redacted(look, path, before, after, base, theirs)
+    if untouched(seen, recorded):
         return Content(Source.THEIRS)
     accepted = digest_of(theirs, path, after)
     ours = look.digest(path)
@@ -85,6 +87,22 @@ def merge_content(
         what = "place" if merged.conflicts == 1 else "places"
         raise Disagreement("content", f"edited in the workspace too, in {merged.conflicts} same {what}", merged.content)
     return Content(Source.OURS) if merged.content == data else Content(Source.MERGED, merged.content)
+
+
+def _merge_redacted(look: Look, path: str, before: Entry, after: Entry, base: Contents, theirs: Contents) -> Content:
+    """Secrets go back to their own unchanged lines and nowhere else. Raises Disagreement."""
+    from overlayws.filter.redact_merge import merge_redacted
+
+    ours = look.read(path, LIMIT)
+    if ours is None or max(before.size, after.size) > LIMIT:
+        raise Disagreement("redacted", "secrets in it were hidden from the program, and it is too large to merge")
+    given, accepted = base.read(path, before), theirs.read(path, after)
+    merged = merge_redacted(ours, given, accepted)
+    if merged is None:
+        if merge3(given, ours, accepted) == Merged(ours):
+            return Content(Source.OURS)  # applied already
+        raise Disagreement("redacted", "secrets in it were hidden from the program, and their lines were edited")
+    return Content(Source.OURS) if merged == ours else Content(Source.MERGED, merged)
 
 
 def permissions(after: int, before: int, umask: int) -> int:

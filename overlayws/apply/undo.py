@@ -19,6 +19,7 @@ from overlayws.apply.record import (
     Move,
     Node,
     Record,
+    checked_path,
     damaged,
     node_of,
     read_node,
@@ -28,7 +29,7 @@ from overlayws.apply.record import (
 )
 from overlayws.apply.stage import make_directory
 from overlayws.atomic import write_atomic
-from overlayws.beneath import plain, split
+from overlayws.beneath import split
 from overlayws.source.entry import Kind
 
 
@@ -73,8 +74,8 @@ def load_applied(path: Path) -> Applied:
     """Read it back. Raises JournalError."""
     try:
         document: dict[str, Any] = unsealed(path)
-        nodes = {plain(name): read_node(fields) for name, fields in document["nodes"]}
-        times = {name and plain(name): int(mtime_ns) for name, mtime_ns in document["times"]}
+        nodes = {checked_path(name): read_node(fields) for name, fields in document["nodes"]}
+        times = {checked_path(name, directory=True): int(mtime_ns) for name, mtime_ns in document["times"]}
         return Applied(nodes, times, {int(slot): digest for slot, digest in document["kept"]})
     except FileNotFoundError:
         raise damaged(path, "it is missing") from None
@@ -139,7 +140,10 @@ def inverse(
         stage, slot = stages[step.slot], step.slot
         old = new = None
         if step.op in ("take", "swap"):
-            kept.bring(ground, slot, stage, slot in applied.kept, applied.kept.get(slot))
+            try:
+                kept.bring(ground, slot, stage, slot in applied.kept, applied.kept.get(slot))
+            except FileNotFoundError:
+                raise _lost(ground, step) from None
             new = _staged(ground, step, stage)
         if step.op in ("put", "swap", "mkdir", "set"):
             old = _now(ground, step)
@@ -165,11 +169,15 @@ _INVERSE = {"put": "take", "take": "put", "swap": "swap", "mkdir": "rmdir", "rmd
 def _staged(ground: Ground, step: Move, stage: int) -> Node:
     st = at(ground.stages[stage], str(step.slot))
     if st is None:
-        raise JournalError(
-            f"journal {ground.journal.directory} has lost the original of {step.path!r}",
-            hint="undo cannot be done; nothing was changed",
-        )
+        raise _lost(ground, step)
     return node_of(st)
+
+
+def _lost(ground: Ground, step: Move) -> JournalError:
+    return JournalError(
+        f"journal {ground.journal.directory} has lost the original of {step.path!r}",
+        hint="undo cannot be done; nothing was changed",
+    )
 
 
 def _now(ground: Ground, step: Move) -> Node:

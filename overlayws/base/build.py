@@ -1,7 +1,8 @@
 """build_base: the sanitized lowerdir, a frozen copy of what the filter shows, and its manifest.
 
 The workspace is only read, with O_NOATIME where the kernel lets us (open(2): the owner, or CAP_FOWNER). Files are
-reflinked or copied, never hard-linked: an edit in place on either side must not reach the other.
+reflinked or copied, never hard-linked to the user's: an edit in place on either side must not reach the other. What
+an older base of the same workspace already holds is hard-linked from there: no lowerdir is ever written.
 """
 
 from __future__ import annotations
@@ -9,17 +10,26 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from overlayws.base.manifest import Recorded, write_manifest
-from overlayws.base.survey import Survey, survey
+from overlayws.base import fingerprint
+from overlayws.base.contents import Scan, blocked, spared
+from overlayws.base.files import Copied, user_xattrs
+from overlayws.base.judge import Judge
+from overlayws.base.link import Previous, link_files
+from overlayws.base.manifest import Hidden, Stored, pack, signed, write_rows
+from overlayws.base.report import warnings
+from overlayws.base.survey import Survey, hide_more, survey
+from overlayws.base.workers import copy_all
 from overlayws.beneath import open_directory, split
 from overlayws.errors import UnableError
+from overlayws.filter.contents import Inspector
 from overlayws.filter.match import Filter
-from overlayws.source.copyfile import copy_file
-from overlayws.source.entry import Entry, Kind, Stamp, Xattrs, kind_of
+from overlayws.source.entry import Kind, Xattrs
 
 Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many (0: not known)
 
@@ -38,38 +48,99 @@ class Base:
 
 
 def build_base(
-    workspace: Path, directory: Path, rules: Filter, progress: Progress = lambda what, done, total: None
+    workspace: Path,
+    directory: Path,
+    rules: Filter,
+    progress: Progress = lambda what, done, total: None,
+    *,
+    inspector: Inspector | None = None,
 ) -> Base:
     """Copy what ``rules`` show of ``workspace`` to ``directory/lower`` and write ``directory/manifest.db``.
 
-    ``directory`` exists and is empty. Raises UnreadableError naming every path that cannot be read, UnableError
-    where the copy cannot be written (no space).
+    ``directory`` exists and is empty. With an ``inspector`` the contents of the files are judged too. Raises
+    UnreadableError naming every path that cannot be read, BlockedError for a content that refuses the start,
+    UnableError where the copy cannot be written (no space).
+    """
+    judge = Judge(rules, inspector)
+    with opened(workspace) as root:
+        found = surveyed(root, workspace, judge, progress)
+        return copy_base(root, workspace, found, directory, judge, progress)
+
+
+@contextmanager
+def opened(workspace: Path) -> Iterator[int]:
+    """A descriptor of the workspace. Raises UnableError where it cannot be opened."""
+    try:
+        root = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnableError(f"cannot read the workspace {workspace}: {error.strerror}") from error
+    try:
+        yield root
+    finally:
+        os.close(root)
+
+
+def surveyed(root: int, workspace: Path, judge: Judge, progress: Progress = lambda what, done, total: None) -> Survey:
+    """The survey of a workspace whose visible directories can all be read. Raises UnreadableError."""
+    seen = 0
+
+    def count(n: int) -> None:
+        nonlocal seen
+        seen += n
+        progress("reading the workspace", seen, 0)
+
+    found = survey(root, workspace, judge.rules, count, judge.redacts, judge.also)
+    if found.unreadable:
+        raise _unreadable(found.unreadable)
+    return found
+
+
+def copy_base(
+    root: int,
+    workspace: Path,
+    found: Survey,
+    directory: Path,
+    judge: Judge,
+    progress: Progress,
+    *,
+    previous: Previous | None = None,
+    meta: Mapping[str, str] | None = None,
+) -> Base:
+    """As ``build_base``, for a survey that was made just now; ``found`` is brought up to date.
+
+    Files that ``previous`` holds unchanged are linked. ``meta`` is noted in the manifest, with the ``fingerprint``.
     """
     base = Base(directory / "lower", directory / "manifest.db")
-    root = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    mode = os.fstat(root).st_mode
     try:
-        seen = 0
-
-        def count(n: int) -> None:
-            nonlocal seen
-            seen += n
-            progress("reading the workspace", seen, 0)
-
-        found = survey(root, workspace, rules, count)
-        if found.unreadable:
-            raise _unreadable(found.unreadable)
-        base.lowerdir.mkdir()
+        base.lowerdir.mkdir(mode=0o700)
         target = os.open(base.lowerdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            copier = _Copier(root, target)
-            recorded = copier.copy(found, progress)
-            os.fchmod(target, stat.S_IMODE(os.fstat(root).st_mode) & 0o777 | 0o700)
+            fingerprint.wait_until_settled(max((st.st_ctime_ns for _, st in found.visible), default=0))
+            clock = fingerprint.now_ns()
+            rows, files = _make_directories(root, target, found, clock)
+            linked, missing = Copied(), files
+            if previous is not None:
+                linked, missing = link_files(previous, target, files)
+            copied = copy_all(root, target, list(missing), clock=clock, scan=contents_scan(found, judge),
+                              progress=lambda done: progress("copying", done, len(missing)))  # fmt: skip
+            if copied.unreadable:
+                raise _unreadable(copied.unreadable)
+            if copied.blocked:
+                raise blocked(copied.blocked)
+            copied.add(linked)
+            rows += copied.rows
+            known = {row[0]: row for row in rows} | {row[0]: row for row, _ in copied.hidden}
+            mark = fingerprint.of_rows(found, mode, known)
+            gone = _hide(root, workspace, found, target, copied)
+            rows = [row for row in rows if row[0] not in gone]
+            _finish_directories(target, found)
+            os.fchmod(target, stat.S_IMODE(mode) & 0o777 | 0o700)
         finally:
             os.close(target)
-        if copier.unreadable:
-            raise _unreadable(copier.unreadable)
-        recorded.sort(key=lambda r: os.fsencode(r.path))
-        write_manifest(base.manifest, recorded, found.hidden, found.skipped)
+        rows.sort(key=lambda row: row[0])
+        noted = {**(meta or {}), "fingerprint": mark}
+        write_rows(base.manifest, rows, found.hidden, found.skipped, copied.findings, noted)
     except OSError as error:
         raise UnableError(
             f"cannot copy the workspace to {directory}: {error.strerror or error}",
@@ -77,142 +148,117 @@ def build_base(
             if error.errno in (errno.ENOSPC, errno.EDQUOT)
             else "set OVERLAYWS_HOME to a directory that you can write",
         ) from error
+    busy = [f"{path!r} was being written while it was copied" for path in copied.busy]
+    return Base(base.lowerdir, base.manifest, (*judge.rules.warnings, *warnings(found, copied.findings), *busy))
+
+
+def contents_scan(found: Survey, judge: Judge) -> Scan | None:
+    """How the contents of the visible files are judged; None if they are not."""
+    if judge.inspector is None:
+        return None
+    names: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for path, st in found.visible:
+        if st.st_nlink > 1 and stat.S_ISREG(st.st_mode):
+            names[st.st_dev, st.st_ino].append(path)
+    aliases = {path: tuple(paths) for paths in names.values() if len(paths) > 1 for path in paths}
+    return Scan(judge.inspector, spared(judge.rules, (path for path, _ in found.visible)), aliases)
+
+
+def _make_directories(
+    root: int, target: int, found: Survey, clock: int
+) -> tuple[list[Stored], dict[str, os.stat_result]]:
+    """Make the directories and symlinks; their rows, and the files that are left to copy."""
+    rows: list[Stored] = []
+    files: dict[str, os.stat_result] = {}
+    parent, source, made = "", os.dup(root), os.dup(target)
+    try:
+        for path, st in found.visible:
+            if stat.S_ISREG(st.st_mode):
+                files[path] = st
+                continue
+            above, name = split(path)
+            if above != parent:
+                os.close(source)
+                os.close(made)
+                source = made = -1
+                source, made = open_directory(root, above), open_directory(target, above)
+                parent = above
+            try:
+                rows.append(_make(path, name, st, source, made, clock))
+            except FileNotFoundError:
+                continue  # gone meanwhile is not there; what was in it is neither
+            except PermissionError as error:
+                raise _unreadable([(path, error.strerror or str(error))]) from None
     finally:
-        os.close(root)
-    return Base(base.lowerdir, base.manifest, (*rules.warnings, *_warnings(found), *copier.warnings))
-
-
-class _Copier:
-    """Copies what a survey found from one directory descriptor to another."""
-
-    def __init__(self, root: int, target: int) -> None:
-        self._root = root
-        self._target = target
-        self._dev = os.fstat(target).st_dev
-        self._noatime = os.O_NOATIME
-        self.unreadable: list[tuple[str, str]] = []
-        self.warnings: list[str] = []
-
-    def copy(self, found: Survey, progress: Progress) -> list[Recorded]:
-        recorded: list[Recorded] = []
-        directories: list[tuple[str, int, os.stat_result]] = []
-        parent, source, target = "", os.dup(self._root), os.dup(self._target)
-        try:
-            for number, (path, st) in enumerate(found.visible):
-                if number % 256 == 0:
-                    progress("copying", number, len(found.visible))
-                above, name = split(path)
-                if above != parent:
-                    os.close(source)
-                    os.close(target)
-                    source = target = -1
-                    source = open_directory(self._root, above)
-                    target = open_directory(self._target, above)
-                    parent = above
-                try:
-                    one = self._one(path, name, st, source, target)
-                except OSError as error:
-                    if error.errno not in (errno.EACCES, errno.EPERM, errno.ENOENT):
-                        raise
-                    if error.errno != errno.ENOENT:  # gone meanwhile is not there
-                        self.unreadable.append((path, error.strerror or str(error)))
-                    continue
-                recorded.append(one)
-                if one.entry.kind is Kind.DIRECTORY:
-                    directories.append((path, one.entry.mode, st))
-        finally:
-            for fd in (source, target):
-                if fd >= 0:
-                    os.close(fd)
-        for path, mode, st in reversed(directories):  # children first: making them changes the mtime
-            fd = open_directory(self._target, path)
-            try:
-                os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
-                os.fchmod(fd, mode)
-            finally:
+        for fd in (source, made):
+            if fd >= 0:
                 os.close(fd)
-        return recorded
+    return rows, files
 
-    def _one(self, path: str, name: str, st: os.stat_result, source: int, target: int) -> Recorded:
-        kind = kind_of(st.st_mode)
-        if kind is Kind.SYMLINK:
-            link = os.readlink(name, dir_fd=source)
-            os.symlink(link, name, dir_fd=target)
-            os.utime(name, ns=(st.st_atime_ns, st.st_mtime_ns), dir_fd=target, follow_symlinks=False)
-            return Recorded(path, Entry(kind, 0o777, target=link), Stamp.of(st))
-        # The set-id and sticky bits stay behind: the copy has another owner, and the layer is mounted nosuid.
-        mode = stat.S_IMODE(st.st_mode) & 0o777
-        if kind is Kind.DIRECTORY:
-            os.mkdir(name, 0o700, dir_fd=target)
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
-            try:
-                xattrs = _user_xattrs(fd)
-            finally:
-                os.close(fd)
-            if xattrs:
-                made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)
-                try:
-                    _set_xattrs(made, xattrs)
-                finally:
-                    os.close(made)
-            return Recorded(path, Entry(kind, mode, xattrs=xattrs), Stamp.of(st))
-        return self._file(path, name, mode, source, target)
 
-    def _file(self, path: str, name: str, mode: int, source: int, target: int) -> Recorded:
-        fd = self._open(name, source)
+def _make(path: str, name: str, st: os.stat_result, source: int, made: int, clock: int) -> Stored:
+    link: str | None = None
+    xattrs: Xattrs = ()
+    mode = 0o777
+    if stat.S_ISLNK(st.st_mode):
+        link = os.readlink(name, dir_fd=source)
+        os.symlink(link, name, dir_fd=made)
+        os.utime(name, ns=(st.st_atime_ns, st.st_mtime_ns), dir_fd=made, follow_symlinks=False)
+    else:
+        mode = st.st_mode & 0o777
+        os.mkdir(name, 0o700, dir_fd=made)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=source)
         try:
-            st = os.fstat(fd)
-            if not stat.S_ISREG(st.st_mode):
-                raise OSError(errno.ENOENT, "replaced while it was copied")
-            for _ in range(3):
-                out = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600,
-                              dir_fd=target)  # fmt: skip
-                try:
-                    copy_file(fd, out, st, self._dev)
-                    xattrs = _user_xattrs(fd)
-                    if xattrs:
-                        _set_xattrs(out, xattrs)
-                    os.utime(out, ns=(st.st_atime_ns, st.st_mtime_ns))
-                    os.fchmod(out, mode)
-                finally:
-                    os.close(out)
-                after = os.fstat(fd)
-                if (after.st_mtime_ns, after.st_size) == (st.st_mtime_ns, st.st_size):
-                    break
-                st = after
-            else:
-                self.warnings.append(f"{path!r} was being written while it was copied")
+            xattrs = user_xattrs(fd)
         finally:
             os.close(fd)
-        return Recorded(path, Entry(Kind.FILE, mode, st.st_size, xattrs=xattrs), Stamp.of(st))
+        if xattrs:
+            fd = os.open(name, flags, dir_fd=made)
+            try:
+                for attribute, value in xattrs:
+                    os.setxattr(fd, attribute, value)
+            finally:
+                os.close(fd)
+    ctime = st.st_ctime_ns if fingerprint.settled(st.st_ctime_ns, clock) else 0
+    kind = Kind.DIRECTORY if link is None else Kind.SYMLINK
+    return (
+        os.fsencode(path), kind.value, mode, st.st_size, None if link is None else os.fsencode(link), pack(xattrs),
+        signed(st.st_dev), signed(st.st_ino), st.st_mtime_ns, ctime, None, None,
+    )  # fmt: skip
 
-    def _open(self, name: str, parent: int) -> int:
-        # O_NONBLOCK: what was a file a moment ago may be a FIFO now.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+def _finish_directories(target: int, found: Survey) -> None:
+    """Modes and times, children first: making them changes the mtime, and a mode may forbid it."""
+    for path, st in reversed(found.visible):
+        if stat.S_ISDIR(st.st_mode):
+            try:
+                fd = open_directory(target, path)
+            except FileNotFoundError:
+                continue
+            try:
+                os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
+                os.fchmod(fd, st.st_mode & 0o777)
+            finally:
+                os.close(fd)
+
+
+def _hide(root: int, workspace: Path, found: Survey, target: int, copied: Copied) -> set[bytes]:
+    """Take what the content scan hides out of the survey, and what leads to it out of the copy."""
+    if not copied.hidden:
+        return set()
+    hidden = [Hidden(os.fsdecode(row[0]), Kind.FILE, rule) for row, rule in copied.hidden]
+    gone = hide_more(root, workspace, found, hidden)
+    for path in gone:
+        above, name = split(path)
+        fd = open_directory(target, above)
         try:
-            return os.open(name, flags | self._noatime, dir_fd=parent)
-        except PermissionError:
-            # O_NOATIME is refused for another owner's file: the file itself may still be readable.
-            return os.open(name, flags, dir_fd=parent)
-
-
-def _user_xattrs(fd: int) -> Xattrs:
-    """The ``user.*`` attributes but overlayfs's own: in a lowerdir they would be marks (overlayfs.rst)."""
-    try:
-        names = os.listxattr(fd)
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:
-            return ()
-        raise
-    if not names:
-        return ()
-    wanted = sorted(n for n in names if n.startswith("user.") and not n.startswith("user.overlay."))
-    return tuple((name, os.getxattr(fd, name)) for name in wanted)
-
-
-def _set_xattrs(fd: int, xattrs: Xattrs) -> None:
-    for name, value in xattrs:
-        os.setxattr(fd, name, value)
+            os.unlink(name, dir_fd=fd)
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(fd)
+    return {os.fsencode(path) for path in gone}
 
 
 def _unreadable(paths: list[tuple[str, str]]) -> UnreadableError:
@@ -221,18 +267,3 @@ def _unreadable(paths: list[tuple[str, str]]) -> UnreadableError:
         f"cannot read {len(paths)} of the workspace's paths ({paths[0][1]}): {names}",
         hint="make them readable, or keep them from the program: --hide PATTERN",
     )
-
-
-def _warnings(found: Survey) -> list[str]:
-    said = []
-    if found.skipped:
-        kinds = ", ".join(f"{path!r} ({kind.value})" for path, kind in found.skipped[:5])
-        said.append(f"not copied, because they are no files: {_and_more(kinds, len(found.skipped))}")
-    if found.leaving:
-        links = ", ".join(repr(path) for path in found.leaving[:5])
-        said.append(f"links that point outside the workspace dangle inside: {_and_more(links, len(found.leaving))}")
-    return said
-
-
-def _and_more(names: str, total: int) -> str:
-    return f"{names} and {total - 5} more" if total > 5 else names

@@ -1,67 +1,89 @@
-"""What the content scan says of a file, for the copier: the scan itself is in ``filter``."""
+"""What the content scan (``filter/contents.py``) says of a file, for the copier."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import hashlib
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from overlayws.base.manifest import Finding
 from overlayws.errors import OverlaywsError
 from overlayws.filter.content_rules import Action
-
-
-class Found(Protocol):
-    """One thing that was found: never the value."""
-
-    @property
-    def line(self) -> int: ...
-    @property
-    def rule(self) -> str: ...
-
-
-class Inspection(Protocol):
-    """What becomes of a file, and its bytes as the program may see them."""
-
-    @property
-    def action(self) -> Action: ...
-    @property
-    def findings(self) -> Sequence[Found]: ...
-    @property
-    def data(self) -> bytes: ...
-
-
-class Inspector(Protocol):
-    """``largest``: bytes of the largest file that is looked at. ``identity``: equal if and only if two inspectors
-    say the same of every file; a base remembers it."""
-
-    @property
-    def largest(self) -> int: ...
-    @property
-    def identity(self) -> str: ...
-    def inspect(self, path: str, data: bytes) -> Inspection: ...
+from overlayws.filter.contents import Inspection, Inspector
+from overlayws.filter.ignorefile import Rule
+from overlayws.filter.match import Filter
 
 
 class BlockedError(OverlaywsError):
-    """The workspace holds what a rule does not let any program near, and nobody said otherwise."""
+    """The workspace holds what a rule lets no program near, and nobody said otherwise."""
 
 
-_ORDER = (Action.SHOW, Action.REDACT, Action.HIDE, Action.BLOCK)
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """How the contents of files are judged. Can be pickled: a worker process judges as we do."""
+
+    inspector: Inspector
+    spared: Collection[str] = frozenset()  # paths that --show names: reported, but shown as they are
+    aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)  # all visible names of a file that has several
+
+    def reads(self, path: str, size: int) -> bool:
+        """Whether ``judge`` needs the bytes of a file of that size."""
+        return size <= self.inspector.largest
+
+    def judge(self, path: str, data: bytes | None) -> tuple[Action, str, bytes | None, list[Finding]]:
+        """(action, rule, bytes to show if REDACT, findings) for the file ``path``; no ``data``: it is too large.
+
+        The strictest under all names of the inode, since what a rule says depends on the name, and the bytes can be
+        read under every one.
+        """
+        if data is None:
+            data = bytes(self.inspector.largest + 1)  # only its length counts
+        said: Inspection | None = None
+        for name in self.aliases.get(path, (path,)):
+            other = self.inspector.inspect(name, data)
+            if said is None or _STRENGTH[other.action] > _STRENGTH[said.action]:
+                said = other
+        if said is None or not said.findings:
+            return Action.SHOW, "", None, []
+        action = Action.SHOW if path in self.spared else said.action
+        findings = [
+            Finding(
+                path,
+                f.line,
+                f.rule,
+                f.action.value if isinstance(f.action, Action) and action != Action.SHOW else "warn",
+            )
+            for f in said.findings
+        ]
+        strongest = next((f.rule for f in said.findings if f.action is said.action), said.findings[0].rule)
+        return action, f"content: {strongest}", said.data if action is Action.REDACT else None, findings
 
 
-def strictest(
-    inspector: Inspector, names: Sequence[str], path: str, data: bytes
-) -> tuple[Action, str, bytes, list[Finding]]:
-    """(action, rule, bytes to show, findings) for ``path``: the strictest under all ``names`` of the same inode,
-    since what a rule says depends on the name, and the bytes can be read under every one."""
-    said = inspector.inspect(names[0], data)
-    for name in names[1:]:
-        other = inspector.inspect(name, data)
-        if _ORDER.index(other.action) > _ORDER.index(said.action):
-            said = other
-    word = "warn" if said.action is Action.SHOW else said.action.value
-    findings = [Finding(path, found.line, found.rule, word) for found in said.findings]
-    rule = f"content: {findings[0].rule}" if findings else "content"
-    return said.action, rule, said.data if said.action is Action.REDACT else data, findings
+_STRENGTH = {Action.SHOW: 0, Action.REDACT: 1, Action.HIDE: 2, Action.BLOCK: 3}
+
+
+def identity(inspector: Inspector | None) -> str:
+    """Equal only where two inspectors say, and show, the same of every file: policy, key and code are the same."""
+    if inspector is None:
+        return "none"
+    policy = inspector.policy
+    digest = hashlib.sha256(repr((policy.actions, policy.env, policy.largest)).encode())
+    digest.update(hashlib.sha256(policy.key).digest())
+    with os.scandir(Path(__file__).parent.parent / "filter") as files:
+        for name, st in sorted((f.name, f.stat()) for f in files if f.name.endswith(".py")):
+            digest.update(f"{name} {st.st_size} {st.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def spared(rules: Filter, paths: Iterable[str]) -> frozenset[str]:
+    """Those of ``paths`` that ``--show`` names, whether or not a rule by name would hide them."""
+    shows = [rule for rule in rules.rules if rule.file == "--show"]
+    if not shows:
+        return frozenset()
+    named = Filter(command=(Rule("**", False, "--hide", 0), *shows), secrets=False)
+    return frozenset(path for path in paths if not named.hidden_path(path, False).hidden)
 
 
 def blocked(findings: Sequence[Finding]) -> BlockedError:
@@ -70,6 +92,6 @@ def blocked(findings: Sequence[Finding]) -> BlockedError:
     files = len({finding.path for finding in findings})
     more = f" (and {files - 1} more files)" if files > 1 else ""
     return BlockedError(
-        f"{first.path!r} line {first.line}: {first.rule}: no program is started with it in the workspace{more}",
-        hint="remove it, keep the file from the program (--hide PATTERN), or allow it by name (--show PATTERN)",
+        f"{first.path!r} line {first.line}: {first.rule}: nothing is started with it in the workspace{more}",
+        hint="remove it, keep the file from the program (--hide PATTERN), or show it by name (--show PATTERN)",
     )

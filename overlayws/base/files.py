@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from overlayws.base.contents import Inspector, strictest
+from overlayws.base.contents import Scan
 from overlayws.base.fingerprint import settled
 from overlayws.base.manifest import Finding, Stored, pack, signed
 from overlayws.beneath import open_directory
@@ -52,16 +52,15 @@ def copy_files(
     paths: Sequence[str],
     *,
     clock: int,
-    inspector: Inspector | None = None,
-    aliases: Mapping[str, Sequence[str]] = {},  # noqa: B006  only read
+    scan: Scan | None = None,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Copied:
     """Copy the files ``paths`` from below ``root`` to below ``target``, where their directories are.
 
-    ``clock`` is ``now_ns()`` from before the call. ``aliases``: all visible names of a file that has several. A file
-    that is gone is left out. Raises OSError where the target cannot be written.
+    ``clock`` is ``now_ns()`` from before the call. A file that is gone is left out. Raises OSError where the target
+    cannot be written.
     """
-    copier = _Copier(root, target, clock, inspector, aliases)
+    copier = _Copier(root, target, clock, scan)
     try:
         for number, path in enumerate(paths):
             if number % 256 == 0:
@@ -73,24 +72,14 @@ def copy_files(
 
 
 class _Copier:
-    def __init__(
-        self,
-        root: int,
-        target: int,
-        clock: int,
-        inspector: Inspector | None,
-        aliases: Mapping[str, Sequence[str]],
-    ) -> None:
+    def __init__(self, root: int, target: int, clock: int, scan: Scan | None) -> None:
         self.done = Copied()
         self._root, self._target = root, target
-        self._clock = clock
-        self._inspector, self._aliases = inspector, aliases
-        self._inspected = inspector.largest if inspector else -1
+        self._clock, self._scan = clock, scan
         self._dev = os.fstat(target).st_dev
         self._umask = _umask()
         self._parent: str | None = None
         self._source = self._made = -1
-        self._noatime = os.O_NOATIME
 
     def close(self) -> None:
         for fd in (self._source, self._made):
@@ -108,7 +97,7 @@ class _Copier:
                 self._made = open_directory(self._target, parent)
                 self._parent = parent
             try:
-                fd = os.open(name, _READ | self._noatime, dir_fd=self._source)
+                fd = os.open(name, _READ | os.O_NOATIME, dir_fd=self._source)
             except PermissionError:
                 # O_NOATIME is refused for another owner's file (open(2)): the file itself may still be readable.
                 fd = os.open(name, _READ, dir_fd=self._source)
@@ -124,61 +113,64 @@ class _Copier:
                 raise
 
     def _file(self, path: str, name: str, fd: int) -> None:
-        st = os.fstat(fd)
+        st, scan = os.fstat(fd), self._scan
         for attempt in range(3):
             if not stat.S_ISREG(st.st_mode):
                 return
             size = st.st_size
-            data = shown = None
-            if size <= self._inspected or (size <= _SMALL and not self._sparse(st)):
-                shown = data = _read(fd, size)
-            findings: list[Finding] = []
-            action, rule = Action.SHOW, ""
-            if data and self._inspector is not None and size <= self._inspected:
-                action, rule, shown, findings = strictest(self._inspector, self._aliases.get(path, (path,)), path, data)
+            action, rule, given, findings = Action.SHOW, "", None, _NONE
             # The set-id and sticky bits stay behind: the copy has another owner, and the layer is mounted nosuid.
-            mode = st.st_mode & 0o777
-            xattrs = _user_xattrs(fd)
-            if action in (Action.SHOW, Action.REDACT):
-                self._write(name, fd, st, mode, shown, xattrs)
+            mode, xattrs, data = st.st_mode & 0o777, user_xattrs(fd), None
+            if scan is not None and scan.reads(path, size):
+                data = _read(fd, size)
+                action, rule, given, findings = scan.judge(path, data)
+            elif scan is not None:
+                action, rule, given, findings = scan.judge(path, None)
+            elif size <= _SMALL and not self._cloned(st):
+                data = _read(fd, size)
+            written = action is Action.SHOW or action is Action.REDACT
+            if written:
+                self._write(name, fd, st, data if given is None else given, xattrs, redacted=given is not None)
             after = os.fstat(fd)
-            if after.st_mtime_ns == st.st_mtime_ns and after.st_size == size and after.st_ctime_ns == st.st_ctime_ns:
+            same = after.st_mtime_ns == st.st_mtime_ns and after.st_ctime_ns == st.st_ctime_ns and after.st_size == size
+            if same or attempt == 2:
                 break
-            if attempt < 2 and action in (Action.SHOW, Action.REDACT):
+            if written:
                 os.unlink(name, dir_fd=self._made)
             st = after
-        else:
+        if not same:
             self.done.busy.append(path)
-        ctime = after.st_ctime_ns if settled(after.st_ctime_ns, self._clock) else 0
-        if attempt == 2:
-            ctime = 0
         row = (
             path.encode("utf-8", "surrogateescape"), "file", mode, size, None, pack(xattrs) if xattrs else None,
-            signed(st.st_dev), signed(st.st_ino), st.st_mtime_ns, ctime, None,
-            len(shown) if action is Action.REDACT and shown is not None else None,
+            signed(st.st_dev), signed(st.st_ino), st.st_mtime_ns,
+            st.st_ctime_ns if same and settled(st.st_ctime_ns, self._clock) else 0,
+            None, None if given is None else len(given),
         )  # fmt: skip
-        self.done.findings += findings
-        if action is Action.BLOCK:
-            self.done.blocked += findings
+        if findings:
+            self.done.findings += findings
+        if written:
+            self.done.rows.append(row)
         elif action is Action.HIDE:
             self.done.hidden.append((row, rule))
         else:
-            self.done.rows.append(row)
+            self.done.blocked += findings
 
-    def _sparse(self, st: os.stat_result) -> bool:
-        return st.st_size > 65536 and st.st_blocks * 512 < st.st_size
+    def _cloned(self, st: os.stat_result) -> bool:
+        """Whether the bytes go from file to file: shared, or with their holes."""
+        return may_reflink(st.st_dev, self._dev) or (st.st_size > 65536 and st.st_blocks * 512 < st.st_size)
 
     def _write(
-        self, name: str, fd: int, st: os.stat_result, mode: int, data: bytes | None, xattrs: Xattrs
+        self, name: str, fd: int, st: os.stat_result, data: bytes | None, xattrs: Xattrs, *, redacted: bool
     ) -> None:
+        mode = st.st_mode & 0o777
         out = os.open(name, _WRITE, mode, dir_fd=self._made)
         try:
-            if data is None or (data and may_reflink(st.st_dev, self._dev)):
+            if data is None or (not redacted and self._cloned(st)):
                 copy_file(fd, out, st, self._dev)
-            elif data:
-                written = os.write(out, data)
-                while written < len(data):
-                    written += os.write(out, data[written:])
+            else:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(out, view) :]
             for attribute, value in xattrs:
                 os.setxattr(out, attribute, value)
             os.utime(out, ns=(st.st_atime_ns, st.st_mtime_ns))
@@ -186,6 +178,9 @@ class _Copier:
                 os.fchmod(out, mode)
         finally:
             os.close(out)
+
+
+_NONE: list[Finding] = []
 
 
 def _read(fd: int, size: int) -> bytes:
@@ -198,10 +193,6 @@ def _read(fd: int, size: int) -> bytes:
 
 def user_xattrs(fd: int) -> Xattrs:
     """The ``user.*`` attributes but overlayfs's own: in a lowerdir they would be marks (overlayfs.rst)."""
-    return _user_xattrs(fd)
-
-
-def _user_xattrs(fd: int) -> Xattrs:
     try:
         names = os.listxattr(fd)
     except OSError as error:

@@ -264,6 +264,7 @@ def signed(number: int) -> int:
 
 
 _KIND = {kind.value: kind for kind in Kind}
+_FILE = Kind.FILE
 
 
 def _recorded(row: tuple) -> Recorded:  # type: ignore[type-arg]
@@ -287,6 +288,8 @@ def _entry(kind: str, mode: int, size: int, target: bytes | None, xattrs: bytes 
 def entry_of(row: Row, digest: str | None = None) -> Entry:
     """The entry of a row; ``digest`` where it was computed since."""
     _, kind, mode, size, target, xattrs, known = row
+    if kind == "file" and not xattrs:
+        return Entry(_FILE, mode, size, digest or known)
     return _entry(kind, mode, size, target, xattrs, digest or known)
 
 

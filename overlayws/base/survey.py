@@ -6,18 +6,20 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from overlayws.base.manifest import REPOSITORY, Hidden
 from overlayws.beneath import open_directory, split
 from overlayws.filter.match import Filter, Scope
+from overlayws.filter.secrets import BUILT_IN
 from overlayws.filter.verdict import describe
 from overlayws.source.entry import Kind, kind_of
 from overlayws.source.walk import list_directory, walk
 
+_REG, _DIR, _LNK = stat.S_IFREG >> 12, stat.S_IFDIR >> 12, stat.S_IFLNK >> 12
 _HARD_LINK = "hard link of the hidden {}"
 _SYMLINK = "symbolic link to the hidden {}"
 
@@ -33,14 +35,26 @@ class Survey:
     leaving: list[str] = field(default_factory=list)  # symlinks whose target is outside the workspace
 
 
-def survey(root: int, workspace: Path, rules: Filter, progress: Callable[[int], None] = lambda n: None) -> Survey:
+def survey(
+    root: int,
+    workspace: Path,
+    rules: Filter,
+    progress: Callable[[int], None] = lambda n: None,
+    redacts: Callable[[str], bool] = lambda path: False,
+    also: Mapping[str, str] = MappingProxyType({}),
+) -> Survey:
     """Decide for every path below the descriptor ``root`` (of ``workspace``, whose name only says which absolute
-    symlinks stay inside). Follows no symlink, opens no special file."""
+    symlinks stay inside). Follows no symlink, opens no special file.
+
+    ``redacts`` says which files are shown with their secrets replaced although a built-in rule names them. ``also``
+    are paths that are hidden too, with the reason.
+    """
     found = Survey()
     inodes: dict[str, os.stat_result] = {}  # of the hidden files
     # A hidden directory is kept only if something below it is (rule 19 of the corpus): it waits here until then.
     waiting: dict[str, tuple[os.stat_result, str]] = {}
     stack: list[tuple[str, Scope]] = [("", rules.top())]
+    reader = _Reader(root)
     while stack:
         parent, scope = stack.pop()
         try:
@@ -50,37 +64,63 @@ def survey(root: int, workspace: Path, rules: Filter, progress: Callable[[int], 
             continue
         progress(len(names))
         below: list[tuple[str, Scope]] = []
+        prefix = f"{parent}/" if parent else ""
+        child, show = scope.child, found.visible.append
         for name, st in names:
-            path = f"{parent}/{name}" if parent else name
-            kind = kind_of(st.st_mode)
-            directory = kind is Kind.DIRECTORY
-            if name.casefold() == ".git":
-                found.hidden.append(Hidden(path, kind, REPOSITORY))
+            path = prefix + name
+            kind = st.st_mode >> 12  # a fourth of what kind_of costs: this is once for every file of a workspace
+            if name[0] == "." and name.casefold() == ".git":
+                found.hidden.append(Hidden(path, kind_of(st.st_mode), REPOSITORY))
                 inodes[path] = st
                 continue
-            read = partial(_beginning, root, path) if kind is Kind.FILE else None
-            verdict, inner = scope.child(name, directory, read)
-            if verdict.hidden:
-                rule = describe(verdict.rule)
-                if directory and inner.searched:
-                    waiting[path] = (st, rule)
-                    below.append((path, inner))
-                else:
-                    found.hidden.append(Hidden(path, kind, rule))
-                    inodes[path] = st
-            elif kind.special:
-                found.skipped.append((path, kind))
+            if kind == _REG:
+                reader.path = path
+                verdict, inner = child(name, False, reader)
             else:
-                _show_parents(found, waiting, path)
-                found.visible.append((path, st))
-                if directory:
+                verdict, inner = child(name, kind == _DIR)
+            if verdict.hidden:
+                rule = verdict.rule
+                if kind == _DIR and inner.searched:
+                    waiting[path] = (st, describe(rule))
                     below.append((path, inner))
+                    continue
+                if kind != _REG or rule is None or rule.file != BUILT_IN or not redacts(path):
+                    found.hidden.append(Hidden(path, kind_of(st.st_mode), describe(rule)))
+                    inodes[path] = st
+                    continue
+            if path in also:
+                found.hidden.append(Hidden(path, kind_of(st.st_mode), also[path]))
+                inodes[path] = st
+                continue
+            if kind == _DIR:
+                below.append((path, inner))
+            elif kind != _REG and kind != _LNK:
+                found.skipped.append((path, kind_of(st.st_mode)))
+                continue
+            if waiting:
+                _show_parents(found, waiting, path)
+            show((path, st))
         stack.extend(reversed(below))
     found.hidden += [Hidden(path, Kind.DIRECTORY, rule) for path, (_, rule) in waiting.items()]
     _hide_hard_links(root, found, inodes)
     _hide_symlinks(root, workspace, found)
     found.hidden = _topmost(found.hidden)
     return found
+
+
+def hide_more(root: int, workspace: Path, found: Survey, hidden: list[Hidden]) -> set[str]:
+    """Hide the files ``hidden`` of a survey that was made before they were judged, with every other name of theirs
+    and every link to them; the paths that were visible until now."""
+    before = dict(found.visible)
+    leaving = list(found.leaving)
+    paths = {h.path for h in hidden}
+    found.hidden += hidden
+    found.visible = [(path, st) for path, st in found.visible if path not in paths]
+    _hide_hard_links(root, found, {path: before[path] for path in paths if path in before})
+    _hide_symlinks(root, workspace, found)
+    found.leaving = leaving
+    found.hidden = _topmost(found.hidden)
+    return before.keys() - dict(found.visible).keys()
 
 
 def _topmost(hidden: list[Hidden]) -> list[Hidden]:
@@ -95,23 +135,28 @@ def _topmost(hidden: list[Hidden]) -> list[Hidden]:
     return kept
 
 
-def _beginning(root: int, path: str, limit: int) -> bytes:
-    """At most ``limit`` bytes of the file ``path``. Raises OSError."""
-    parent, name = split(path)
-    above = open_directory(root, parent)
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
-    finally:
-        os.close(above)
-    try:
-        return os.read(fd, limit)
-    finally:
-        os.close(fd)
+class _Reader:
+    """Reads the beginning of the file ``path``, for the rules that its content decides."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self.path = ""
+
+    def __call__(self, limit: int) -> bytes:
+        """At most ``limit`` bytes. Raises OSError."""
+        parent, name = split(self.path)
+        above = open_directory(self._root, parent)
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
+        finally:
+            os.close(above)
+        try:
+            return os.read(fd, limit)
+        finally:
+            os.close(fd)
 
 
 def _show_parents(found: Survey, waiting: dict[str, tuple[os.stat_result, str]], path: str) -> None:
-    if not waiting:
-        return
     parts = path.split("/")
     for n in range(1, len(parts)):
         above = "/".join(parts[:n])

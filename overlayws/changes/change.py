@@ -10,6 +10,8 @@ from json.encoder import encode_basestring_ascii as _string
 
 from overlayws.source.entry import Entry, Kind
 
+_SYMLINK = Kind.SYMLINK  # a name of its own: looking up a member of an Enum costs as much as a line here
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -91,9 +93,10 @@ def _encode(entry: Entry | None) -> str:
     """[kind, mode, size, digest, target, xattrs], or null."""
     if entry is None:
         return "null"
-    # The mode of a symlink says nothing (symlink(7)), and file systems differ in what they report.
-    mode = 0 if entry.kind is Kind.SYMLINK else entry.mode
+    kind = entry.kind
+    xattrs = ",".join([f'[{_string(name)},"{value.hex()}"]' for name, value in entry.xattrs]) if entry.xattrs else ""
     digest = "null" if entry.digest is None else f'"{entry.digest}"'
     target = "null" if entry.target is None else _string(entry.target)
-    xattrs = ",".join([f'[{_string(name)},"{value.hex()}"]' for name, value in entry.xattrs])
-    return f'["{entry.kind._value_}",{mode},{entry.size},{digest},{target},[{xattrs}]]'
+    # The mode of a symlink says nothing (symlink(7)), and file systems differ in what they report.
+    mode = 0 if kind is _SYMLINK else entry.mode
+    return f'["{kind._value_}",{mode},{entry.size},{digest},{target},[{xattrs}]]'

@@ -16,6 +16,7 @@ from overlayws.changes.gitname import is_git_name
 from overlayws.source.entry import Entry, Kind
 
 LARGE = 1 << 20  # bytes
+_FILE, _DIRECTORY = Kind.FILE, Kind.DIRECTORY  # looking up a member of an Enum is slow, and this runs for every change
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +67,21 @@ def flags(
 ) -> tuple[str, ...]:
     """The flags of one change, in the order of docs/changes.md."""
     found = []
-    kind = after.kind if after is not None else None
-    was = before.kind if before is not None else None
-    if after is not None:
-        if kind is Kind.FILE:
-            newly = after.mode & 0o111 and not (before is not None and was is kind and before.mode & 0o111)
-            if newly or content.shebang:
+    if after is None:
+        kind = None
+        mode = 0
+    else:
+        kind = after.kind
+        mode = after.mode
+        if kind is _FILE:
+            if content.shebang or (mode & 0o111 and not (before and before.kind is _FILE and before.mode & 0o111)):
                 found.append("executable")
         elif kind is Kind.SYMLINK and leads_outside(path, after.target or ""):
             found.append("symlink-outside")
-        if after.mode & 0o7000:
+        if mode & 0o7000:
             found.append("setuid")
-    if hidden.touched(path, below=was is Kind.DIRECTORY and kind is not was):
+    gone = before is not None and before.kind is _DIRECTORY and kind is not _DIRECTORY
+    if hidden.touched(path, below=gone):
         found.append("hidden-original")
     if content.binary:
         found.append("binary")
@@ -86,10 +90,10 @@ def flags(
             found.append("large")
         if content.invisible:
             found.append("invisible-text")
-        if kind is not Kind.DIRECTORY:
+        if kind is not _DIRECTORY:
             if is_run_on_its_own(path):
                 found.append("auto-executed")
-            if kind is not Kind.FILE and after.kind.special:
+            if kind is not _FILE and after.kind.special:
                 found.append("special")
     if is_git_name(path):
         found.append("git")

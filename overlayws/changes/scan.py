@@ -23,7 +23,8 @@ from overlayws.layer.mount import Layer
 from overlayws.layer.whiteout import Marks, Origin
 from overlayws.source.entry import Entry, Kind, Xattrs, kind_of
 
-_FILE, _DIRECTORY = Kind.FILE.value, Kind.DIRECTORY.value  # as the manifest's rows have them
+_FILE_ROW, _DIRECTORY_ROW = Kind.FILE.value, Kind.DIRECTORY.value  # as the manifest's rows have them
+_FILE = Kind.FILE
 _OPEN_FRAMES = 64  # directories kept open; above that, a parent is opened again through '..'
 
 
@@ -172,7 +173,7 @@ class _Scan:
         if row is not None:
             if frame.cut:
                 self._kept.add(path)
-            elif row[1] == _DIRECTORY:
+            elif row[1] == _DIRECTORY_ROW:
                 self._gone.append(path)
         return row
 
@@ -250,7 +251,7 @@ class _Scan:
             # An origin names a lower inode: a file that was renamed has one, a new file has no mark at all.
             if names and (origin := self._marks.origin(frame.fd, name)) is not None:
                 self._origins[path] = origin
-        elif row[1] == _FILE:
+        elif row[1] == _FILE_ROW:
             _, _, old_mode, old_size, _, packed, digest = row
             same = old_mode == mode and old_size == size
             if packed or xattrs:
@@ -263,7 +264,7 @@ class _Scan:
             before = entry_of(row, was.digest)
         else:
             before = entry_of(row)
-        after = Entry(Kind.FILE, mode, size, now.digest, None, xattrs)
+        after = Entry(_FILE, mode, size, now.digest, None, xattrs)
         self._change(path, before, after, compared(was, now))
 
     def _deleted(self, path: str, before: Entry) -> None:

@@ -9,14 +9,14 @@ import click
 
 from overlayws import api
 from overlayws.apply.step import ApplyPlan, Conflict
-from overlayws.cli.context import named_or_paths, next_steps, opened, talking
+from overlayws.cli.context import named_or_paths, next_steps, opened, session_names, talking
 from overlayws.cli.prompt import confirmed
 from overlayws.cli.summary import summarize
 from overlayws.cli.terminal import say, visible, warn
 
 
 @click.command("apply")
-@click.argument("arguments", nargs=-1, metavar="[SESSION] [PATH]...")
+@click.argument("arguments", nargs=-1, metavar="[SESSION] [PATH]...", shell_complete=session_names)
 @click.option("--digest", metavar="DIGEST", help="Refuse unless the change set (overlayws status) still has it.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done.")
 @click.option("--on-conflict", type=click.Choice(["fail", "ours", "theirs", "markers"]), default="fail",
@@ -65,6 +65,9 @@ def apply_command(
         try:
             plan = api.apply(session, paths, store=store, digest=digest, dry_run=dry_run, talk=talk, **options)  # type: ignore[arg-type]
         except ConflictError as error:
+            if as_json:
+                plan = api.apply(session, paths, store=store, dry_run=True, talk=talk, **options)  # type: ignore[arg-type]
+                click.echo(json.dumps(_document(session.name, plan, applied=False), indent=2))
             for conflict in error.conflicts:
                 say(f"  {visible(str(conflict))}")
             raise

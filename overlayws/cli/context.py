@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from overlayws import upkeep
 from overlayws.cli.terminal import ProgressBar, coloured, say, visible, warn
-from overlayws.errors import UsageError
+from overlayws.errors import OverlaywsError, UsageError
 from overlayws.session.names import looks_like_a_name
 from overlayws.session.session import Session
 from overlayws.session.store import Store
@@ -24,7 +26,14 @@ class WithCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         dashes = args.index("--") if "--" in args else len(args)
         ctx.meta["overlayws.command"] = tuple(args[dashes + 1 :])
-        return super().parse_args(ctx, args[:dashes])
+        try:
+            return super().parse_args(ctx, args[:dashes])
+        except click.UsageError as error:
+            # Most likely the command was written without the dashes: `overlayws start . pytest -x`.
+            if dashes < len(args) or isinstance(error, click.BadParameter | click.BadOptionUsage):
+                raise
+            hint = f"a command goes after --, as in: {ctx.command_path} … -- COMMAND; see {ctx.command_path} --help"
+            raise UsageError(error.format_message(), hint=hint) from None
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
@@ -53,7 +62,15 @@ def opened() -> Store:
 
 def named(store: Store, name: str | None) -> Session:
     """The session ``name``; without one the newest of the workspace that the current directory is in."""
-    return store.load(name) if name is not None else store.newest(Path.cwd())
+    return store.load(name) if name is not None else store.newest(here())
+
+
+def here() -> Path:
+    """The current directory. Raises UsageError where it was removed."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError(f"no current directory: {error.strerror}", hint="cd to one, or name the session") from None
 
 
 def named_or_paths(store: Store, arguments: tuple[str, ...]) -> tuple[Session, tuple[str, ...]]:
@@ -65,7 +82,7 @@ def named_or_paths(store: Store, arguments: tuple[str, ...]) -> tuple[Session, t
         session, paths = store.load(arguments[0]), arguments[1:]
     else:
         try:
-            session, paths = store.newest(Path.cwd()), arguments
+            session, paths = store.newest(here()), arguments
         except UsageError:
             if arguments:
                 raise UsageError(f"no session named {arguments[0]}", hint="overlayws list shows the sessions") from None
@@ -74,19 +91,52 @@ def named_or_paths(store: Store, arguments: tuple[str, ...]) -> tuple[Session, t
 
 
 def _below(session: Session, path: str) -> str:
-    """``path`` relative to the top of the workspace, by its text: nothing is followed."""
+    """``path`` relative to the top of the workspace, by its text: nothing in the workspace is followed."""
     if path == "":
         raise UsageError("an empty path", hint="name a path of the workspace, or none for all")
-    here = Path.cwd().resolve()
-    inside = session.workspace == here or session.workspace in here.parents
-    start = here if inside else session.workspace
-    absolute = os.path.normpath(os.path.join(start, path))
-    if absolute == os.fspath(session.workspace):
-        return ""
-    relative = absolute.removeprefix(f"{session.workspace}/")
-    if relative == absolute:
-        raise UsageError(f"{path!r} is outside the workspace {session.workspace}", hint="name a path of the workspace")
-    return relative
+    start = session.workspace
+    if not os.path.isabs(path):
+        cwd = here().resolve()
+        start = cwd if session.workspace == cwd or session.workspace in cwd.parents else start
+    absolute = Path(os.path.normpath(os.path.join(start, path)))
+    for above in (*reversed(absolute.parents), absolute):  # from the top: the first is outside of what it holds
+        if above.resolve() == session.workspace:
+            relative = os.fspath(absolute.relative_to(above))
+            return "" if relative == "." else relative
+    raise UsageError(f"{path!r} is outside the workspace {session.workspace}", hint="name a path of the workspace")
+
+
+def session_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """For the shell's completion: the sessions whose names begin so; and files, where paths may follow."""
+    from click.shell_completion import CompletionItem
+
+    items: list[Any] = []
+    if not ctx.params.get(parameter.name or ""):
+        try:
+            items = [CompletionItem(name) for name in upkeep.default_store().names() if name.startswith(incomplete)]
+        except OverlaywsError:
+            pass
+    return items if items or parameter.nargs == 1 else [CompletionItem(incomplete, type="file")]
+
+
+def directories(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """For the shell's completion: directories."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
+class Seconds(click.FloatRange):
+    """A time limit."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):  # nan is in every range
+            self.fail(f"{value!r} is no time.", param, ctx)
+        return seconds
 
 
 def next_steps(*lines: str) -> None:

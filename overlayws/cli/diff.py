@@ -8,13 +8,13 @@ import sys
 import click
 
 from overlayws import api
-from overlayws.cli.context import named_or_paths, opened, talking
+from overlayws.cli.context import named_or_paths, opened, session_names, talking
 from overlayws.cli.terminal import coloured, say, show_patch, visible, warn
 from overlayws.errors import UsageError
 
 
 @click.command("diff")
-@click.argument("arguments", nargs=-1, metavar="[SESSION] [PATH]...")
+@click.argument("arguments", nargs=-1, metavar="[SESSION] [PATH]...", shell_complete=session_names)
 @click.option("--stat", "form", flag_value="stat", help="Only how much changed in which file.")
 @click.option("--name-status", "form", flag_value="name-status", help="Only the paths and what happened to them.")
 @click.option("--json", "form", flag_value="json", help="Print the change set as JSON.")

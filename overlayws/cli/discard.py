@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from overlayws import api
-from overlayws.cli.context import named_or_paths, next_steps, opened, talking
+from overlayws.cli.context import named_or_paths, next_steps, opened, session_names, talking
 from overlayws.cli.prompt import confirmed
 from overlayws.cli.terminal import say, visible
 
 
 @click.command("discard")
-@click.argument("arguments", nargs=-1, metavar="[SESSION] [PATH]...")
+@click.argument("arguments", nargs=-1, metavar="[SESSION] [PATH]...", shell_complete=session_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def discard_command(arguments: tuple[str, ...], yes: bool) -> int:
     """Drop the changes of SESSION: all of them, or only those at and below each PATH.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import click
 
 from overlayws import upkeep
-from overlayws.cli.terminal import visible
+from overlayws.cli.terminal import coloured, visible
 
 
 @click.command("doctor")
@@ -27,9 +28,14 @@ def doctor_command(as_json: bool) -> int:
             for one in found[kind]:
                 mark = click.style("yes", fg="green") if one["usable"] else click.style("no ", fg="red")
                 note = one["reason"] or one["note"]
-                click.echo(f"  {mark}  {one['name']:14}{visible(note)}".rstrip())
-        click.echo(
-            f"state: {visible(str(found['state']))} ({shutil.disk_usage(str(found['state'])).free >> 20} MiB free)"
-        )
+                click.echo(f"  {mark}  {one['name']:14}{visible(note)}".rstrip(), color=coloured(sys.stdout))
+        click.echo(f"state: {visible(str(found['state']))}{_free(str(found['state']))}")
     usable = all(any(one["usable"] for one in found[kind] if one["auto"]) for kind in ("backends", "sandboxes"))
     return 0 if usable else 3
+
+
+def _free(directory: str) -> str:
+    try:
+        return f" ({shutil.disk_usage(directory).free >> 20} MiB free)"
+    except OSError:
+        return ""

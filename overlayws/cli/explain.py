@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from overlayws import api, upkeep
+from overlayws.cli.context import here
 from overlayws.cli.terminal import visible, warn
 from overlayws.errors import UsageError
 
@@ -38,6 +39,7 @@ def explain_command(
     \b
       overlayws explain .env src/app.py
     """
+    here()  # says so, if it is gone
     top = workspace or _workspace_of(Path(paths[0]))
     talk = upkeep.Talk(warning=warn)
     relative = [_relative(top, path) for path in paths]

@@ -11,7 +11,7 @@ from overlayws.cli.terminal import say
 
 
 @click.command("gc")
-@click.option("--damaged", is_flag=True, help="Also remove sessions that cannot be read.")
+@click.option("--damaged", is_flag=True, help="Also remove sessions that can be neither read nor recovered.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def gc_command(damaged: bool, yes: bool) -> int:
     """Remove finished sessions (applied or discarded) and what crashes left.
@@ -20,6 +20,9 @@ def gc_command(damaged: bool, yes: bool) -> int:
     """
     store = opened()
     names = upkeep.finished(store, damaged=damaged)
+    if not names and (bases := upkeep.drop_bases(store)):
+        say(f"removed {len(bases)} unused base{'' if len(bases) == 1 else 's'}")
+        return 0
     if not names:
         say("nothing to remove")
         return 0
@@ -28,4 +31,6 @@ def gc_command(damaged: bool, yes: bool) -> int:
         return 1
     for name in upkeep.gc(store, names):
         say(f"removed {name}")
+    if bases := upkeep.drop_bases(store):
+        say(f"removed {len(bases)} unused base{'' if len(bases) == 1 else 's'}")
     return 0

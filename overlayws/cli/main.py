@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+from contextlib import suppress
 
 import click
 
 from overlayws import __version__
-from overlayws.errors import OverlaywsError
+from overlayws.errors import OverlaywsError, UntrustedError, UsageError
 
 # name: one line for the list of commands. The module is overlayws.cli.<name>, its command has the same name.
 COMMANDS = {
@@ -42,6 +44,17 @@ class _LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f"overlayws {close[0]}" if close else "overlayws --help lists the commands"
+            raise UsageError(f"no command {args[0]!r}", hint=hint)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -60,6 +73,10 @@ def cli() -> None:
       overlayws diff                          see what it changed
       overlayws apply                         keep it
       overlayws undo                          or not, after all
+
+    \b
+    Completion of commands, options and sessions in bash (likewise zsh_source, fish_source):
+      eval "$(_OVERLAYWS_COMPLETE=bash_source overlayws)"
     """
 
 
@@ -69,39 +86,56 @@ def main() -> None:
 
 
 def _exit_code() -> int:
+    from overlayws.cli.terminal import standard_streams
+
     try:
+        standard_streams()
         done = cli.main(standalone_mode=False, prog_name="overlayws")
         sys.stdout.flush()
         return done if isinstance(done, int) else 0
     except OverlaywsError as error:
         return _say(error.message, error.hint, error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return 0
     except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f"{context.command_path} --help" if context else "overlayws --help"
-        return _say(error.format_message(), hint, 2)
+        return _usage(error)
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", "", 130)
     except BrokenPipeError:
         # The reader went away (a pager, head): nothing is wrong, but nothing more can be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        _drop_output()
+        return 128 + signal.SIGPIPE
     except OSError as error:
+        _drop_output()
         where = f": {error.filename!r}" if error.filename is not None else ""
         return _say(f"{error.strerror or error}{where}", "overlayws doctor says what this machine can do", 3)
+    except Exception:  # a bug of ours; its status must not be taken for an answer, nor for the command's own
+        import traceback
+
+        traceback.print_exc()
+        return UntrustedError.exit_code
+
+
+def _usage(error: click.ClickException) -> int:
+    message = error.format_message()
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click 8.2
+        click.echo(message)
+        return 0
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else " ".join(["overlayws", *sys.argv[1:2]])
+    return _say(message, f"{command} --help", 2)
+
+
+def _drop_output() -> None:
+    """What is still buffered for stdout cannot be written: the interpreter must not try again at its end."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str, hint: str, code: int) -> int:
-    from overlayws.cli.terminal import visible
+    from overlayws.cli.terminal import say, visible
 
-    try:
-        click.echo(f"error: {visible(message)}", err=True)
-        if hint:
-            click.echo(f"hint: {visible(hint)}", err=True)
-    except OSError:
-        pass  # stderr is closed: the exit code has to do
+    say(f"error: {visible(message)}")
+    if hint:
+        say(f"hint: {visible(hint)}")
     return code
 
 

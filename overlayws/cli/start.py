@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from overlayws import api, upkeep
-from overlayws.cli.context import WithCommand, command_of, next_steps, talking
+from overlayws.cli.context import Seconds, WithCommand, command_of, directories, next_steps, talking
 from overlayws.cli.summary import summarize
-from overlayws.cli.terminal import say, warn
+from overlayws.cli.terminal import say, visible, warn
 from overlayws.errors import NotStartedError, UnableError, UsageError
 from overlayws.layer.all_backends import BACKENDS
 from overlayws.run.all_sandboxes import SANDBOXES
@@ -18,7 +18,7 @@ from overlayws.session.store import Store
 
 
 @click.command("start", cls=WithCommand)
-@click.argument("workspace", default=".", metavar="[WORKSPACE]")
+@click.argument("workspace", default=".", metavar="[WORKSPACE]", shell_complete=directories)
 @click.option("--name", help="The session's name (default: one is invented).")
 @click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", help="How the layer is mounted.")
 @click.option(
@@ -34,12 +34,16 @@ from overlayws.session.store import Store
 @click.option("--hide", multiple=True, metavar="PATTERN", help="Hide what matches (repeatable).")
 @click.option("--show", multiple=True, metavar="PATTERN", help="Show what matches, even a secret (repeatable).")
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Give the command a variable (repeatable).")
-@click.option("--tools", multiple=True, metavar="DIR", help="Show a directory of programs, read-only (repeatable).")
+@click.option(
+    "--tools",
+    multiple=True,
+    metavar="DIR",
+    shell_complete=directories,
+    help="Show a directory of programs, read-only (repeatable).",
+)
 @click.option("--network", type=click.Choice(["none", "host"]), default="none", help="What the command can reach.")
 @click.option("--read-only", is_flag=True, help="The command may read the workspace, not write it.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End it after that long."
-)
+@click.option("--timeout", type=Seconds(), metavar="SECONDS", help="End it after that long.")
 @click.option("--no-run", is_flag=True, help="Make the session only.")
 @click.pass_context
 def start_command(
@@ -92,12 +96,17 @@ def start_command(
         if no_run or isinstance(error, NotStartedError):
             raise
         raise NotStartedError(error.message, hint=error.hint) from error
-    say(f"session {session.name} of {session.workspace}")
+    say(f"session {session.name} of {visible(str(session.workspace))}")
     if no_run:
         click.echo(session.name)
         next_steps(f"overlayws run {session.name} -- COMMAND", f"overlayws discard {session.name}")
         return 0
-    return run_and_tell(store, session.name, command, env=env, timeout=timeout)
+    try:
+        return run_and_tell(store, session.name, command, env=env, timeout=timeout)
+    except (NotStartedError, UsageError):
+        if not store.load(session.name).runs:  # nothing was run: nothing is left behind
+            store.remove(session.name)
+        raise
 
 
 def run_and_tell(
@@ -123,8 +132,7 @@ def run_and_tell(
 
 
 def _directory(path: str) -> str:
-    real = os.path.realpath(path)
-    if not os.path.isdir(real):
+    if not os.path.isdir(path):
         raise UsageError(f"--tools {path!r} is no directory", hint="name a directory of programs")
     return os.path.abspath(path)
 

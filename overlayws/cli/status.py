@@ -7,13 +7,13 @@ import json
 import click
 
 from overlayws import api
-from overlayws.cli.context import named, next_steps, opened, talking
+from overlayws.cli.context import named, next_steps, opened, session_names, talking
 from overlayws.cli.summary import summarize
 from overlayws.cli.terminal import visible
 
 
 @click.command("status")
-@click.argument("session", required=False)
+@click.argument("session", required=False, shell_complete=session_names)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def status_command(session: str | None, as_json: bool) -> None:
     """Show SESSION: its state, its commands, and what they changed."""

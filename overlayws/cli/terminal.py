@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -34,18 +35,30 @@ def _escape(character: str) -> str:
 
 
 def say(text: str = "") -> None:
-    """A line of talk, on stderr."""
-    click.echo(text, err=True)
+    """A line of talk, on stderr. That nobody can read it is no reason to stop in the middle of an apply."""
+    with suppress(OSError):
+        click.echo(text, err=True, color=coloured(sys.stderr))
 
 
 def warn(text: str) -> None:
     """A warning, on stderr, one line."""
-    click.echo(click.style("warning: ", fg="yellow") + visible(text), err=True, color=coloured(sys.stderr) or None)
+    say(click.style("warning: ", fg="yellow") + visible(text))
 
 
 def coloured(stream: Any) -> bool:
     """True where colours are wanted: a terminal, and no NO_COLOR (no-color.org)."""
     return bool(not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty())
+
+
+def standard_streams() -> None:
+    """Make stdout and stderr something that can be written to: closed ones go nowhere, and a character that the locale
+    does not have is written out instead of being an error."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))
+        else:
+            stream.reconfigure(errors="backslashreplace")
 
 
 def show_patch(text: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from overlayws import api
-from overlayws.cli.context import named, next_steps, opened, talking
+from overlayws.cli.context import named, next_steps, opened, session_names, talking
 from overlayws.cli.prompt import confirmed
 from overlayws.cli.terminal import say, visible
 
 
 @click.command("undo")
-@click.argument("session", required=False)
+@click.argument("session", required=False, shell_complete=session_names)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def undo_command(session: str | None, yes: bool) -> int:
     """Put the workspace back as it was before the last apply of SESSION, byte for byte.

@@ -27,7 +27,7 @@ _OUTSIDE_NAMES = bytes(
 _LEAD = 96  # bytes before a value in which its name is looked for
 _LONGEST = 512  # bytes of a value
 _QUOTES = b"\"'`"
-_MORE = re.compile(rb"[A-Za-z0-9_+/=.~%-]{0,512}")
+_WORD = re.compile(rb"[A-Za-z0-9_+/=.~%-]{1,512}")
 _SCHEME = re.compile(rb"(?i)(?:bearer|basic|token|apikey)[ \t]{1,4}\Z")
 
 
@@ -37,10 +37,10 @@ def keyed(data: bytes, begin: int, end: int, *, code: bool) -> tuple[str, int, i
     lead = data[floor:begin]
     if scheme := _SCHEME.search(lead):
         if b"uthorization" in lead or b"UTHORIZATION" in lead:
-            value = _MORE.match(data, begin, begin + _LONGEST)
-            assert value is not None
-            if not is_stand_in(value[0]) and (is_random(value[0]) or scheme[0][:5].lower() == b"basic"):
-                return "authorization", begin, value.end()
+            stop = _end_of_word(data, begin)
+            value = data[begin:stop]
+            if not is_stand_in(value) and (is_random(value) or scheme[0][:5].lower() == b"basic"):
+                return "authorization", begin, stop
     # A run may begin in the value (after a '.' or ':'), be the value, or hold the name too (``-``, ``_`` and ``/``).
     bare = lead.rstrip(b" \t")
     quote = bare[-1:] if bare[-1:] in (b'"', b"'", b"`") else b""
@@ -56,7 +56,7 @@ def keyed(data: bytes, begin: int, end: int, *, code: bool) -> tuple[str, int, i
     name = _name(opened)
     if not names_a_secret(name):
         return None
-    stop = _closing(data, start, quote) if quote else _MORE.match(data, start, start + _LONGEST).end()  # type: ignore[union-attr]
+    stop = _closing(data, start, quote) if quote else _end_of_word(data, start)
     if stop < end and quote:
         return None
     value = data[start:stop]
@@ -107,6 +107,11 @@ def _closing(data: bytes, start: int, quote: bytes) -> int:
     while at > start and data[at - 1 : at] == b"\\":
         at = data.find(quote, at + 1, stop)
     return at if at >= 0 else len(data[start:stop].rstrip(b"\r")) + start
+
+
+def _end_of_word(data: bytes, start: int) -> int:
+    word = _WORD.match(data, start)
+    return word.end() if word else start
 
 
 def _in_comment(lead: bytes) -> bool:

@@ -11,11 +11,9 @@ import hashlib
 import hmac
 import re
 
-PLACEHOLDER = re.compile(rb"overlayws-redacted-([0-9a-f]{16})(?![0-9a-f])")
-_WIDE = re.compile(
-    b"".join(re.escape(bytes([c])) + rb"\0" for c in b"overlayws-redacted-") + rb"((?:[0-9a-f]\0){16})"
-)  # fmt: skip
+from overlayws.filter.content_runs import narrowed
 
+PLACEHOLDER = re.compile(rb"overlayws-redacted-([0-9a-f]{16})(?![0-9a-f])")
 Span = tuple[int, int]  # begin and end, in bytes
 
 
@@ -60,16 +58,12 @@ def replaced(data: bytes, text: bytes, spans: list[Span], key: bytes, codec: str
 
 def placeholders(data: bytes) -> list[tuple[int, str]]:
     """(line from 1, number) of every placeholder in ``data``, UTF-16 included: a change that carries one is flagged."""
+    wide = narrowed(data) if b"\0" in data[:4096] else None
+    text = wide[0] if wide else data
     found = []
     line, counted = 1, 0
-    for match in PLACEHOLDER.finditer(data):
-        line += data.count(b"\n", counted, match.start())
+    for match in PLACEHOLDER.finditer(text):
+        line += text.count(b"\n", counted, match.start())
         counted = match.start()
         found.append((line, match[1].decode()))
-    if b"o\0v\0e\0r\0l\0a\0y\0w\0s\0" in data:
-        line, counted = 1, 0
-        for match in _WIDE.finditer(data):
-            line += data.count(b"\n", counted, match.start())
-            counted = match.start()
-            found.append((line, match[1][::2].decode()))
     return found

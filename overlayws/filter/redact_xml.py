@@ -15,6 +15,9 @@ _SECRET = re.compile(r"(?i)passw|passphrase|secret|token|api-?key|privatekeydata
 def maven_settings(data: bytes) -> list[Span] | None:
     """The text of ``password``, ``passphrase``, ``value`` and the like. None for what is not well-formed UTF-8 XML,
     has a document type (entities), or has secrets in comments, CDATA or child elements."""
+    root = re.search(rb"<(?:[\w.-]{1,40}:)?([A-Za-z][\w.-]{0,80})", data)
+    if root is None or root[1] != b"settings":
+        return []  # another program's settings.xml: an ordinary file
     if re.search(rb"<!DOCTYPE|<!ENTITY|<!\[CDATA\[", data) or data.startswith((b"\xff", b"\xfe")):
         return None
     if (declared := re.match(rb"\s*(?:\xef\xbb\xbf)?<\?xml[^>]{0,200}encoding=[\"']([^\"']{1,40})", data)) and declared[

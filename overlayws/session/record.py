@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from overlayws.errors import UntrustedError
 from overlayws.session.session import DOING, STATES, Run, Session
 
 SCHEMA = "overlayws.session/1"
+_BASE_ID = re.compile(r"([0-9a-f]{16}-[0-9a-f]{8})?")
 
 
 class DamagedSession(UntrustedError):
@@ -62,16 +64,21 @@ def from_bytes(data: bytes, directory: Path) -> Session:
         found = json.loads(data)
         if found.pop("schema") != SCHEMA:
             raise ValueError("another schema")
-        lists = {name: tuple(_strings(found.pop(name))) for name in ("tools", "warnings")}
-        flags = {name: _flag(found.pop(name)) for name in ("own_git", "read_only")}
+        tools, warnings = (tuple(_strings(found.pop(name))) for name in ("tools", "warnings"))
+        own_git, read_only = (_flag(found.pop(name)) for name in ("own_git", "read_only"))
         runs = tuple(_run(run) for run in found.pop("runs"))
         _strings(list(found.values()))
         workspace = Path(found.pop("workspace"))
-        session = Session(directory=directory, workspace=workspace, runs=runs, **lists, **flags, **found)
+        session = Session(
+            directory=directory, workspace=workspace, own_git=own_git, read_only=read_only, tools=tools, runs=runs,
+            warnings=warnings, **found,
+        )  # fmt: skip
         if session.name != directory.name or not workspace.is_absolute():
             raise ValueError("impossible values")
         if session.state not in STATES or session.doing not in DOING or session.then not in ("", *STATES):
             raise ValueError("unknown state")
+        if not _BASE_ID.fullmatch(session.base_id):
+            raise ValueError("not a base")
         if session.journal and not session.journal.isdigit():
             raise ValueError("not a journal")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

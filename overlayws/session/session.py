@@ -43,9 +43,12 @@ class Session:
     tools: tuple[str, ...] = ()
     runs: tuple[Run, ...] = field(default=())
     warnings: tuple[str, ...] = ()
+    base_id: str = ""  # the base, shared with other sessions: bases/ID (see base/shelf.py)
 
     @property
     def base(self) -> Path:
+        if self.base_id:
+            return self.directory.parent.parent / "bases" / self.base_id
         return self.directory / "base"
 
     @property

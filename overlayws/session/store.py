@@ -24,6 +24,9 @@ from overlayws.source.remove import remove_tree
 
 _STARTING = ".starting-"
 _REMOVED = ".removed-"
+_DIFF = "overlayws-diff-"
+_PROBES = (".probe-", ".doctor-")
+_PROBE_AGE = 3600  # seconds: a probe takes less than one, and holds no lock
 
 
 class BusySession(OverlaywsError):
@@ -41,12 +44,10 @@ class Store:
         """Make the directories. Raises UnableError where they cannot be made or written."""
         try:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.sessions.mkdir(mode=0o700, exist_ok=True)
             st = self.home.stat()
             if stat.S_IMODE(st.st_mode) != 0o700 or st.st_gid != os.getegid():
-                # Below a set-group-ID directory everything would get a group that a user namespace cannot map.
-                os.chown(self.home, -1, os.getegid())
-                self.home.chmod(0o700)
+                self._close()
+            self.sessions.mkdir(mode=0o700, exist_ok=True)
             if not os.access(self.sessions, os.W_OK | os.X_OK):
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
@@ -54,6 +55,18 @@ class Store:
                 f"cannot use the state directory {self.home}: {error.strerror}",
                 hint="set OVERLAYWS_HOME to a directory that you can write",
             ) from error
+
+    def _close(self) -> None:
+        """Keep others out of the state directory, but never out of one that is used for other things (/tmp)."""
+        names = os.listdir(self.home)
+        if names and "sessions" not in names:
+            raise UnableError(
+                f"cannot use the state directory {self.home}: it holds other files and others may enter it",
+                hint="set OVERLAYWS_HOME to a directory of its own",
+            )
+        # Below a set-group-ID directory everything would get a group that a user namespace cannot map.
+        os.chown(self.home, -1, os.getegid())
+        self.home.chmod(0o700)
 
     @contextmanager
     def creating(self, name: str | None) -> Iterator[tuple[str, Path]]:
@@ -130,6 +143,24 @@ class Store:
         sessions.sort(key=lambda s: (s.created, s.name))
         return sessions, damaged
 
+    def needs_base(self, base_id: str) -> bool:
+        """Whether a session that is not discarded, or that cannot be read but names it, uses the shared base."""
+        for name in os.listdir(self.sessions):
+            if name.startswith(_REMOVED):
+                continue
+            try:
+                data = (self.sessions / name / "session.json").read_bytes()
+            except OSError:
+                continue
+            if base_id.encode() in data:
+                try:
+                    session = from_bytes(data, self.sessions / name)
+                except DamagedSession:  # also a session that is being made: its directory has another name
+                    return True
+                if session.base_id == base_id and session.state != "discarded":
+                    return True
+        return False
+
     def newest(self, directory: Path) -> Session:
         """The newest session of the workspace that ``directory`` is in. Raises UsageError where there is none."""
         here = directory.resolve()
@@ -165,7 +196,7 @@ class Store:
                 )
             waiting()
 
-        with _flock(session.directory / "lock", busy):
+        with _flock(self._lock(session.name), busy):
             yield
 
     @contextmanager
@@ -175,8 +206,14 @@ class Store:
         def busy() -> None:
             raise BusySession(f"session {name} is in use by another command", hint="wait until it has ended")
 
-        with _flock(self.sessions / checked(name) / "lock", busy):
+        with _flock(self._lock(name), busy):
             yield
+
+    def _lock(self, name: str) -> Path:
+        directory = self.sessions / checked(name)
+        if not directory.is_dir():  # removed meanwhile
+            raise UsageError(f"no session named {name}", hint="overlayws list shows the sessions")
+        return directory / "lock"
 
     def is_locked(self, session: Session) -> bool:
         """True while a process holds the session's lock."""
@@ -215,7 +252,35 @@ class Store:
             else:
                 remove_tree(path)
             removed.append(path)
+        return [*removed, *self._sweep_scratch()]
+
+    def _sweep_scratch(self) -> list[Path]:
+        """Remove the scratch directories of killed commands: of ``diff`` in a session, of probes in ``home``."""
+        removed = []
+        for name in self.names():
+            directory = self.sessions / name
+            left = [directory / n for n in _listed(directory) if n.startswith(_DIFF)]
+            if left:
+                try:
+                    with self.locked_now(name):
+                        for path in left:
+                            remove_tree(path)
+                    removed += left
+                except OverlaywsError:
+                    continue  # its diff is still going on
+        for name in _listed(self.home):
+            path = self.home / name
+            if name.startswith(_PROBES) and time.time() - path.lstat().st_mtime > _PROBE_AGE:
+                remove_tree(path)
+                removed.append(path)
         return removed
+
+
+def _listed(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def _still_starting() -> None:

@@ -166,10 +166,11 @@ def test_set_id_bits_and_overlay_marks_do_not_get_into_the_base(tmp_path: Path) 
 def test_a_base_on_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tree(tmp_path / "ws", {"f": "x"})
 
-    def full(*_: object) -> int:
+    def full(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("overlayws.base.build.copy_file", full)
+    monkeypatch.setattr("overlayws.base.files.copy_file", full)
+    monkeypatch.setattr("os.write", full)
     with pytest.raises(UnableError, match="No space left") as error:
         build(tmp_path)
     assert error.value.hint

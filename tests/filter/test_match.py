@@ -118,7 +118,7 @@ def test_the_command_line_has_the_last_word() -> None:
 
 
 @pytest.mark.parametrize(
-    "show", ["node_modules/m/index.js", "node_modules/*/**", "node_modules/m/*", "**/index.js", "x|*/m/i*"]
+    "show", ["node_modules/m/index.js", "node_modules/*/**", "node_modules/m/*", "**/index.js", "xyz|*/m/i*"]
 )
 def test_show_finds_what_is_below_a_hidden_folder(show: str) -> None:
     assert "node_modules/m/index.js" not in hidden(make("node_modules", show=show))

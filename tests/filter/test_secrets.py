@@ -86,6 +86,7 @@ def test_the_swap_file_of_vim() -> None:
     assert hidden_by(".id_rsa.swp") == "ssh-key"
     assert hidden_by(".env.swp") == "env"
     assert hidden_by(".id_rsa.un~") == "ssh-key"
+    assert hidden_by(".credentials.json.swp") == "cloud-credentials"
 
 
 @pytest.mark.parametrize("path", VISIBLE)

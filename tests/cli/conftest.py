@@ -1,0 +1,135 @@
+"""The real program in a process of its own, and what must not be left when it has ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overlayws.layer.all_backends import BACKENDS
+from overlayws.source.remove import remove_tree
+from tests.trees import make_tree
+
+_SCRIPT = Path(sys.executable).with_name("overlayws")
+PROGRAM = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "overlayws"]
+
+BACKEND = [
+    pytest.param("kernel", marks=pytest.mark.kernel),
+    pytest.param("userns", marks=pytest.mark.userns),
+    pytest.param("copy"),
+]
+assert {str(param.values[0]) for param in BACKEND} <= set(BACKENDS)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a run of the program ended."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The line that says what is wrong; asserts that there is one, and a hint after it, and nothing of Python."""
+        lines = self.err.splitlines()
+        said = [line for line in lines if line.startswith("error: ")]
+        assert len(said) == 1 and lines[-1].startswith("hint: ") and lines[-2] == said[0], self.err
+        return said[0]
+
+
+class Program:
+    """``program("diff", "--stat", cwd=…)`` runs ``overlayws diff --stat``; ``home`` is its state directory."""
+
+    def __init__(self, cwd: Path, home: Path) -> None:
+        self.cwd = cwd
+        self.home = home
+
+    def __call__(
+        self,
+        *arguments: str | bytes | Path,
+        code: int | None = 0,
+        cwd: Path | None = None,
+        env: Mapping[str, str | None] | None = None,
+        **options: Any,
+    ) -> Done:
+        """Runs it to its end. ``code``: the exit status it must have (None: any). ``env``: changes (None removes)."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        done = subprocess.run(
+            [*PROGRAM, *arguments], cwd=cwd or self.cwd, env=self.environment(env), timeout=120, check=False, **options
+        )
+        err = (done.stderr or b"").decode("utf-8", "surrogateescape")
+        assert "Traceback" not in err and "Exception ignored" not in err, err
+        if code is not None:
+            assert done.returncode == code, f"exit status {done.returncode}, not {code}:\n{err}"
+        return Done(done.returncode, done.stdout or b"", err)
+
+    def started(self, *arguments: str | bytes | Path, **options: Any) -> subprocess.Popen[bytes]:
+        """Starts it and does not wait."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        cwd, env = options.pop("cwd", self.cwd), self.environment(options.pop("env", None))
+        return subprocess.Popen([*PROGRAM, *arguments], cwd=cwd, env=env, **options)
+
+    def environment(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        env = {**os.environ, **(changes or {})}
+        return {name: value for name, value in env.items() if value is not None}
+
+    def session(self, name: str) -> Path:
+        return self.home / "sessions" / name
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A small project with a secret, that is its user's current directory."""
+    return make_tree(
+        tmp_path / "ws",
+        {
+            "README.md": "one\ntwo\nthree\n",
+            "src/app.py": "print('hello')\n",
+            "src/deep/util.py": "x = 1\n",
+            "docs/guide.txt": "guide\n",
+            ".env": "TOKEN=planted-value-7141\n",
+        },
+    )
+
+
+@pytest.fixture
+def overlayws(workspace: Path, private_home: Path) -> Iterator[Program]:
+    """The program, started in the workspace. At the end no mount and no process of it may be left."""
+    program = Program(workspace, private_home / "state")
+    yield program
+    assert mounts(workspace.parent, program.home) == []
+    assert processes(workspace.parent, program.home) == []
+    remove_tree(program.home)  # pytest's own removal does not get through what programs lock
+
+
+def mounts(*places: Path) -> list[str]:
+    """The mounts of this namespace at or from below ``places``."""
+    names = [str(place) for place in places]
+    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if any(n in line for n in names)]
+
+
+def processes(*places: Path) -> list[str]:
+    """The command lines of the processes, but ours, that mention a path below ``places`` or stand there."""
+    found = []
+    names = [os.fsencode(place) for place in places]
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            about = Path(f"/proc/{entry}/cmdline").read_bytes() + os.fsencode(os.readlink(f"/proc/{entry}/cwd"))
+        except OSError:
+            continue
+        if any(name in about for name in names):
+            found.append(f"{entry}: {about!r}")
+    return found
+
+
+def only_root() -> bool:
+    return os.geteuid() == 0
