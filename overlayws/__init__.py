@@ -6,7 +6,9 @@ are loaded when first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -22,7 +24,24 @@ if TYPE_CHECKING:
 _API = ("apply", "diff", "discard", "run", "scan", "start", "undo")
 
 
-def __getattr__(name: str) -> object:
+class _Verb(ModuleType):
+    """A stage's package that can be called as the verb of its name: ``overlayws.run(…)``, ``overlayws.run.runner``."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return __getattr__(self.__name__.rpartition(".")[2])(*arguments, **options)
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _API and isinstance(value, ModuleType):  # the import system: a package hides the verb from now on
+            value.__class__ = _Verb
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
     if name in _API:
         from overlayws import api
 

@@ -5,133 +5,40 @@ Nothing here prints or exits. Talk goes through the callbacks of ``Talk``; error
 
 from __future__ import annotations
 
-import errno
 import os
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overlayws.base.manifest import Manifest
 from overlayws.errors import NotStartedError, OverlaywsError, UnableError, UntrustedError, UsageError
-from overlayws.session.places import checked_workspace, homes, user_config
+from overlayws.session.places import homes
 from overlayws.session.session import Run, Session
 from overlayws.session.store import Store
+from overlayws.starting import Confinement as Confinement
+from overlayws.starting import explain as explain
+from overlayws.starting import now
+from overlayws.starting import preview as preview
+from overlayws.starting import start as start
+from overlayws.starting import writing as writing
 from overlayws.upkeep import (
     SILENT,
     Talk,
     applied_journals,
     backend_of,
     default_store,
-    drop_bases,
     drop_layer,
-    recover,
     sandbox_of,
     settled,
-    shelf_of,
 )
 
 if TYPE_CHECKING:
     from overlayws.apply.plan import ApplyPlan
-    from overlayws.changes.change import Change, ChangeSet
+    from overlayws.changes.change import Change, ChangeSet, Rename
     from overlayws.changes.contents import Contents
     from overlayws.run.sandbox import RunResult
-
-
-@dataclass(frozen=True, slots=True)
-class Confinement:
-    """How the commands of a session are run."""
-
-    sandbox: str = "auto"
-    network: str = "none"
-    read_only: bool = False
-    tools: tuple[str, ...] = ()  # host directories shown read-only
-
-
-def start(
-    workspace: Path | str,
-    *,
-    store: Store | None = None,
-    name: str | None = None,
-    backend: str = "auto",
-    confinement: Confinement | None = None,
-    git: str = "auto",
-    ignore_files: Sequence[Path] = (),
-    hide: Sequence[str] = (),
-    show: Sequence[str] = (),
-    talk: Talk = SILENT,
-) -> Session:
-    """Make a session of ``workspace``: a sanitized base, an empty upperdir. Nothing is run yet: see ``run``.
-
-    Raises UsageError (not a workspace, a bad pattern, a name that is taken), UnableError (no backend, no sandbox,
-    unreadable files, no space).
-    """
-    from overlayws.filter.contents import ContentPolicy, Inspector
-    from overlayws.filter.sources import load_filter
-    from overlayws.layer.all_backends import choose as choose_backend
-    from overlayws.run.all_sandboxes import choose as choose_sandbox
-
-    store = store or default_store()
-    confinement = confinement or Confinement()
-    if not os.fspath(workspace):
-        raise UsageError("an empty path is no workspace", hint="name a directory")
-    root = checked_workspace(Path(workspace), store.home)
-    store.prepare()
-    recover(store, talk=talk)
-    rules = load_filter(root, ignore_files=ignore_files, hide=hide, show=show, user_rules=_user_rules())
-    backend_name, _, passed_over = choose_backend(backend, store.home)
-    sandbox_name, _, also_passed_over = choose_sandbox(confinement.sandbox)
-    for line in (*passed_over, *also_passed_over):
-        talk.notice(line)
-    talk.notice(f"backend {backend_name}, sandbox {sandbox_name}")
-    own_git = git == "fresh" or (git == "auto" and (root / ".git").exists())
-    shelf = shelf_of(store)
-    waiting = f"waiting for another start on {root}"
-    # Held until the session is saved: gc must not take the base away before.
-    with _writing(store), shelf.locked(root, lambda: talk.notice(waiting)), store.creating(name) as (final, scratch):
-        inspector = Inspector(ContentPolicy(key=shelf.key(root)))
-        shelved = shelf.obtain(root, rules, own_git=own_git, inspector=inspector, progress=talk.progress)
-        base = shelved.base
-        session = Session(
-            name=final,
-            directory=scratch,
-            workspace=root,
-            created=_now(),
-            backend=backend_name,
-            sandbox=sandbox_name,
-            own_git=own_git,
-            network=confinement.network,
-            read_only=confinement.read_only,
-            tools=confinement.tools,
-            warnings=base.warnings,
-            base_id=shelved.id,
-        )
-        for directory in (session.layer.upperdir, session.layer.workdir, session.layer.merged):
-            directory.mkdir(mode=0o700)
-        session.journals.mkdir(mode=0o700)
-        os.chmod(session.layer.upperdir, base.lowerdir.stat().st_mode & 0o777)
-        store.save(session)
-    with suppress(OverlaywsError), shelf.locked(root):
-        drop_bases(store, root)
-    for warning in base.warnings:
-        talk.warning(warning)
-    return store.load(final)
-
-
-@contextmanager
-def _writing(store: Store) -> Iterator[None]:
-    """What goes wrong while files are written is an UnableError that names the state directory."""
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        full = getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "full" in str(error)
-        raise UnableError(
-            f"cannot write to the state directory {store.home}: {getattr(error, 'strerror', None) or error}",
-            hint="free some space, or set OVERLAYWS_HOME to a directory with more" if full else "check its disk",
-        ) from error
 
 
 def run(
@@ -173,7 +80,7 @@ def run(
         sandbox, backend = sandbox_of(session), backend_of(session)
         check(spec)
         before = session
-        session = replace(session, state="running", doing="run", runs=(*session.runs, Run(spec.command, _now())))
+        session = replace(session, state="running", doing="run", runs=(*session.runs, Run(spec.command, now())))
         result = None
         try:
             store.save(session)
@@ -186,6 +93,8 @@ def run(
         except UnableError as error:
             with suppress(OverlaywsError):  # where it cannot be written down, the next command finds out by itself
                 store.save(before if result is None else replace(session, state="interrupted", doing="capture"))
+            if result is not None:
+                error.hint = error.hint or f"free some space; then overlayws diff {session.name} tries again"
             if result is not None or isinstance(error, NotStartedError):
                 raise
             raise NotStartedError(error.message, hint=error.hint) from error
@@ -205,6 +114,7 @@ class View:
     session: Session
     changeset: ChangeSet  # the selection
     digest: str  # of all changes
+    renames: tuple[Rename, ...]  # all
     manifest: Manifest
     base: Contents
     theirs: Contents
@@ -231,7 +141,8 @@ def viewing(
             Contents(layer.upperdir) as theirs,
         ):
             changeset = scan_layer(layer, manifest, prefix, own_git=session.own_git)
-            yield View(session, select(changeset, paths), changeset.digest, manifest, base, theirs)
+            selection = select(changeset, paths)
+            yield View(session, selection, changeset.digest, changeset.renames, manifest, base, theirs)
 
 
 def scan(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -> ChangeSet:
@@ -355,7 +266,8 @@ def _next_journal(session: Session) -> Path:
 def discard(session: Session, paths: Sequence[str] = (), *, store: Store | None = None, talk: Talk = SILENT) -> int:
     """Drop the changes at or below ``paths``, or all of them with base and upperdir; how many were dropped.
 
-    What was applied stays applied, and can still be undone. A discarded session runs nothing any more.
+    What was applied stays applied, and can still be undone. A discarded session runs nothing any more. Where one half
+    of a rename is dropped, a warning names the other, which stays.
     """
     from overlayws.changes.shown import listed
     from overlayws.layer.restore import restore
@@ -365,47 +277,24 @@ def discard(session: Session, paths: Sequence[str] = (), *, store: Store | None 
     if paths:
         with viewing(session, paths, store=store, talk=talk) as view:
             marks = Marks(backend_of(view.session).XATTR_PREFIX)
-            with _writing(store):
+            _warn_of_halves(view, talk)
+            with writing(store):
                 restore(view.session.layer, marks, [change.path for change in view.changeset.changes])
             return len(listed(view.changeset))
     with store.locked(session, lambda: talk.notice(f"waiting for another command on session {session.name}")):
         session = settled(store, store.load(session.name), talk)
         # The state comes first: after a crash in between nobody takes half a change set for a whole one.
         store.save(replace(session, state="discarded", doing="discard"))
-        with _writing(store):
+        with writing(store):
             drop_layer(session)
         store.save(replace(session, state="discarded"))
     return 0
 
 
-def _user_rules() -> bytes | None:
-    try:
-        return (user_config() / "ignore").read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise UsageError(f"cannot read {user_config() / 'ignore'}: {error.strerror}") from error
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def explain(
-    workspace: Path,
-    paths: Sequence[str],
-    *,
-    ignore_files: Sequence[Path] = (),
-    hide: Sequence[str] = (),
-    show: Sequence[str] = (),
-    talk: Talk = SILENT,
-) -> list[tuple[str, bool, str]]:
-    """(path, hidden, why) for paths relative to ``workspace``, as ``start`` would decide now."""
-    from overlayws.base.explain import explain as explain_paths
-    from overlayws.filter.sources import load_filter
-
-    rules = load_filter(workspace, ignore_files=ignore_files, hide=hide, show=show, user_rules=_user_rules())
-    found = explain_paths(workspace, rules, paths)
-    for warning in rules.warnings:  # some are known only after the walk
-        talk.warning(warning)
-    return found
+def _warn_of_halves(view: View, talk: Talk) -> None:
+    dropped = {change.path for change in view.changeset.changes}
+    for rename in view.renames:
+        if rename.new in dropped and rename.old not in dropped:
+            talk.warning(f"{rename.old} stays deleted; it was renamed to {rename.new}")
+        elif rename.old in dropped and rename.new not in dropped:
+            talk.warning(f"{rename.new} stays; it was renamed from {rename.old}")

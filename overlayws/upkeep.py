@@ -137,6 +137,14 @@ def recover(store: Store, *, talk: Talk = SILENT) -> None:
                 talk.warning(f"session {session.name}: {told}{hint}")
 
 
+def seen(store: Store, session: Session) -> Session:
+    """The session as it is told: with what was interrupted in the state that it is in, also where ``recover`` could
+    not write that down (no space)."""
+    if session.doing in ("run", "capture") and session.state != "interrupted" and not store.is_locked(session):
+        return replace(session, state="interrupted")
+    return session
+
+
 def finished(store: Store, *, damaged: bool = False) -> list[str]:
     """The names of the sessions that ``gc`` may remove: applied, discarded, and on request those that can be neither
     read nor recovered."""

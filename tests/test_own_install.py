@@ -29,7 +29,7 @@ def test_a_program_that_replaces_the_interpreter_in_its_copy_gets_nothing_run_ou
     ws.mkdir()
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", ws / ".venv"], check=True)
     python = ws / ".venv/bin/python"
-    trap = f"#!/bin/sh\ntouch {victim}\nexec {os.path.realpath(sys.executable)} \"$@\"\n"
+    trap = f'#!/bin/sh\ntouch {victim}\nexec {os.path.realpath(sys.executable)} "$@"\n'
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(overlayws.__file__).parents[1]), *PACKAGES])}
 
     def ours(*arguments: str) -> None:

@@ -89,6 +89,8 @@ def execute(plan: ApplyPlan, journal: Path, theirs: Contents, *, skip_refused: b
         except BaseException as error:
             with suppress(OSError):
                 ground.remove_stages()
+                # The state that failed to be written may have reached the disk: it wants the record.
+                ground.enter("finished")
                 place.remove()
             _raise(error)
         try:
@@ -119,6 +121,11 @@ def undo(journal: Path) -> None:
     state = place.state()
     if state is None:
         raise UntrustedError(f"no journal at {journal}", hint="there is nothing to undo")
+    if state.state == "kept":
+        raise UntrustedError(
+            f"{journal} was rolled back, but for edits that were made since",
+            hint="compare them by hand; it has the originals",
+        )
     if state.state != "applied":
         raise UntrustedError(f"journal {journal} was interrupted ({state.state})", hint="recover it first")
     record, applied = load(place.apply_record), undoing.load_applied(place.applied)

@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 
 LIMIT = 16 << 20  # bytes; larger files are never merged
+_PATH = "/usr/local/bin:/usr/bin:/bin"  # the caller's may begin with a directory that a program can write
 _SECONDS = 60  # xdiff is quadratic at worst, and the content is hostile
 
 
@@ -42,7 +43,7 @@ def merge3(base: bytes, ours: bytes, theirs: bytes) -> Merged:
             with open(os.path.join(private, name), "xb") as file:
                 file.write(data)
         environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
+            "PATH": _PATH,
             "LC_ALL": "C",
             "HOME": "/nonexistent",
             "GIT_CONFIG_NOSYSTEM": "1",

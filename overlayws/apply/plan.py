@@ -13,16 +13,16 @@ from overlayws.apply.refuse import ADMISSIBLE, fold, refused
 from overlayws.apply.step import Action, ApplyPlan, Conflict, Seen, Source, Step
 from overlayws.apply.threeway import (
     Disagreement,
-    digest_of,
+    is_after,
+    is_base,
     merge_content,
     merge_mode,
     merge_xattrs,
     permissions,
     redacted,
-    same_file,
     untouched,
 )
-from overlayws.base.manifest import Manifest, Recorded
+from overlayws.base.manifest import Manifest
 from overlayws.beneath import split
 from overlayws.changes.change import Change
 from overlayws.changes.contents import Contents
@@ -150,7 +150,7 @@ class _Planner:
 
     def _deleted(self, change: Change, before: Entry, seen: Seen) -> None:
         path = change.path
-        if not self._is_base(path, before, seen, removing=True):
+        if not self._is_base(path, before, seen, True):
             taken = [self._remove(path, seen)] if seen.kind is not Kind.DIRECTORY else None
             self._conflict(change, "edited", "deleted by the program, edited in the workspace", theirs=taken)
         elif seen.kind is Kind.DIRECTORY:
@@ -180,7 +180,7 @@ class _Planner:
             self._refuse(
                 Conflict(path, "twins", "the workspace has it under a name that is the same on this file system")
             )
-        elif self._is_after(path, after, seen):
+        elif is_after(self.look, path, after, seen, self.theirs):
             return
         elif seen.kind is after.kind:
             merged = None
@@ -196,9 +196,9 @@ class _Planner:
 
     def _type_changed(self, change: Change, before: Entry, after: Entry, seen: Seen) -> None:
         path = change.path
-        if seen.kind is after.kind and self._is_after(path, after, seen):
+        if seen.kind is after.kind and is_after(self.look, path, after, seen, self.theirs):
             return
-        if not self._is_base(path, before, seen, removing=False):
+        if not self._is_base(path, before, seen, False):
             detail = f"made a {after.kind.value} by the program, edited in the workspace"
             self._conflict(change, "edited", detail, theirs=self._replace(path, after, seen))
         elif before.kind is Kind.DIRECTORY:
@@ -252,36 +252,8 @@ class _Planner:
         changed = tuple(item for item in xattrs if item not in ours)
         self._take(Step(path, Action.OPEN if opens else Action.SET, seen, mode=mode, xattrs=changed, dropped=dropped))
 
-    # What is there, compared.
-
-    def _is_base(self, path: str, before: Entry, seen: Seen, *, removing: bool) -> bool:
-        """Whether the workspace has what the program was given. For a removal an untouched inode is enough; what
-        is replaced must also look as the program saw it (a redacted file or a placeholder link does not)."""
-        if seen.kind is not before.kind:
-            return False
-        recorded: Recorded | None = self.manifest.get(path)
-        if untouched(seen, recorded) and (removing or before.kind is Kind.FILE and not redacted(recorded)):
-            return True
-        if before.kind is Kind.SYMLINK:
-            return self.look.target(path) == before.target
-        if seen.mode != before.mode:
-            return False
-        if before.kind is Kind.DIRECTORY:
-            return True
-        given = digest_of(self.base, path, before)
-        return same_file(self.look, path, seen, before.size, given) and self.look.xattrs(path) == before.xattrs
-
-    def _is_after(self, path: str, after: Entry, seen: Seen) -> bool:
-        """Whether the workspace has what would be applied already."""
-        if seen.kind is not after.kind:
-            return False
-        if after.kind is Kind.SYMLINK:
-            return self.look.target(path) == after.target
-        if after.kind is Kind.DIRECTORY:
-            return True
-        if (seen.mode ^ after.mode) & 0o100:
-            return False
-        return same_file(self.look, path, seen, after.size, digest_of(self.theirs, path, after))
+    def _is_base(self, path: str, before: Entry, seen: Seen, removing: bool) -> bool:
+        return is_base(self.look, path, before, seen, self.manifest.get(path), self.base, removing=removing)
 
     # Steps.
 

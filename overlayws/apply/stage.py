@@ -55,7 +55,8 @@ class Places:
 
     def _add(self, fd: int, parent: str) -> None:
         # In the root if that is on the same mount: there it is seen, should it ever be left.
-        if same_mount(fd, self._directories.root):
+        root = self._directories.root
+        if same_mount(fd, root) and os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
             parent = ""
         mtime_ns = os.fstat(self._directories.open(parent)).st_mtime_ns
         self._mounts.append(os.dup(self._directories.open(parent)))

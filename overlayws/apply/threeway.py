@@ -11,7 +11,7 @@ from overlayws.apply.merge3 import LIMIT, Merged, merge3
 from overlayws.apply.step import Seen, Source
 from overlayws.base.manifest import Recorded
 from overlayws.changes.contents import Contents
-from overlayws.source.entry import Entry, Xattrs
+from overlayws.source.entry import Entry, Kind, Xattrs
 
 
 class Disagreement(Exception):
@@ -48,8 +48,39 @@ def redacted(recorded: Recorded | None) -> bool:
     return recorded is not None and recorded.redacted
 
 
-def same_file(look: Look, path: str, seen: Seen, size: int, digest: str) -> bool:
-    """Whether the workspace's file has this content."""
+def is_base(
+    look: Look, path: str, before: Entry, seen: Seen, recorded: Recorded | None, base: Contents, *, removing: bool
+) -> bool:
+    """Whether the workspace has what the program was given. For a removal an untouched inode is enough; what is
+    replaced must also look as the program saw it (a redacted file or a placeholder link does not)."""
+    if seen.kind is not before.kind:
+        return False
+    if untouched(seen, recorded) and (removing or before.kind is Kind.FILE and not redacted(recorded)):
+        return True
+    if before.kind is Kind.SYMLINK:
+        return look.target(path) == before.target
+    if seen.mode != before.mode:
+        return False
+    if before.kind is Kind.DIRECTORY:
+        return True
+    given = digest_of(base, path, before)
+    return _same_file(look, path, seen, before.size, given) and look.xattrs(path) == before.xattrs
+
+
+def is_after(look: Look, path: str, after: Entry, seen: Seen, theirs: Contents) -> bool:
+    """Whether the workspace has what would be applied already."""
+    if seen.kind is not after.kind:
+        return False
+    if after.kind is Kind.SYMLINK:
+        return look.target(path) == after.target
+    if after.kind is Kind.DIRECTORY:
+        return True
+    if (seen.mode ^ after.mode) & 0o100:
+        return False
+    return _same_file(look, path, seen, after.size, digest_of(theirs, path, after))
+
+
+def _same_file(look: Look, path: str, seen: Seen, size: int, digest: str) -> bool:
     return seen.stamp.size == size and look.digest(path) == digest
 
 

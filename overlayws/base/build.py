@@ -122,13 +122,14 @@ def copy_base(
             linked, missing = Copied(), files
             if previous is not None:
                 linked, missing = link_files(previous, target, files)
-            copied = copy_all(root, target, list(missing), clock=clock, scan=contents_scan(found, judge),
+            copied = copy_all(root, target, missing, clock=clock, scan=contents_scan(found, judge),
                               progress=lambda done: progress("copying", done, len(missing)))  # fmt: skip
             if copied.unreadable:
                 raise _unreadable(copied.unreadable)
             if copied.blocked:
                 raise blocked(copied.blocked)
             copied.add(linked)
+            copied.findings.sort(key=lambda f: (os.fsencode(f.path), f.line, f.rule))
             rows += copied.rows
             known = {row[0]: row for row in rows} | {row[0]: row for row, _ in copied.hidden}
             mark = fingerprint.of_rows(found, mode, known)

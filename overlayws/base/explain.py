@@ -1,4 +1,4 @@
-"""Why a path is hidden, redacted or visible, decided for the workspace as it is now, exactly as ``build_base`` would."""
+"""Why a path is hidden, redacted or visible: decided for the workspace as it is now, as ``build_base`` would."""
 
 from __future__ import annotations
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from overlayws.filter.contents import Inspector
 from overlayws.filter.match import Filter
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judge:
     """``rules`` by name, ``inspector`` by content (None: contents are not looked at), and ``also``: further paths that
     are hidden, with the reason."""
@@ -19,5 +20,12 @@ class Judge:
     also: Mapping[str, str] = field(default_factory=dict)
 
     def redacts(self, path: str) -> bool:
-        """Whether a file that a built-in rule names is shown, with its secrets replaced."""
-        return self.inspector is not None and self.inspector.redacts(path)
+        """Whether a file that a built-in rule names is shown, with its secrets replaced: not if somebody's own rule
+        hides it too."""
+        if self.inspector is None or not self.inspector.redacts(path):
+            return False
+        return not self._given.hidden_path(path, False).hidden
+
+    @cached_property
+    def _given(self) -> Filter:
+        return self.rules.without_secrets()

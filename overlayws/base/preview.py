@@ -80,13 +80,12 @@ def preview(workspace: Path, judge: Judge) -> Preview:
 
 def _inspect(root: int, workspace: Path, found: Survey, judge: Judge) -> tuple[list[str], list[Finding], list[Finding]]:
     scan = contents_scan(found, judge)
+    files = [path for path, st in found.visible if stat.S_ISREG(st.st_mode)]
     redacted: list[str] = []
     findings: list[Finding] = []
     blocked: list[Finding] = []
     hidden: list[Hidden] = []
-    for path, st in found.visible if scan is not None else ():
-        if not stat.S_ISREG(st.st_mode):
-            continue
+    for path in sorted(files, key=os.fsencode) if scan is not None else ():
         assert scan is not None
         action, rule, _, told = inspect_file(root, path, scan)
         findings += told

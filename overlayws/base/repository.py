@@ -68,7 +68,10 @@ def renew_repository(old: Path, lowerdir: Path) -> bool:
             _link_or_copy(packs / name, ours / name)
     (lowerdir / ".git/index").write_bytes((old / ".git/index").read_bytes())
     _git(lowerdir, "add", "--all")
-    _drop_dead_objects(lowerdir, ours)
+    listed = _git(lowerdir, "ls-files", "--stage", "-z")
+    alive = {bytes.fromhex(entry.split(b" ", 2)[1].decode()) for entry in listed.split(b"\0") if entry}
+    _take_loose_objects(old / ".git/objects", lowerdir / ".git/objects", alive)
+    _drop_dead_objects(lowerdir, ours, alive)
     _commit(lowerdir)
     return True
 
@@ -95,11 +98,19 @@ def _link_or_copy(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes())
 
 
-def _drop_dead_objects(lowerdir: Path, packs: Path) -> None:
+def _take_loose_objects(old: Path, ours: Path, alive: set[bytes]) -> None:
+    """Of the few loose objects (files of at most one byte are no pack's business) those that are alive."""
+    for directory in os.listdir(old):
+        if len(directory) == 2:
+            for name in os.listdir(old / directory):
+                if bytes.fromhex(directory + name) in alive and not (ours / directory / name).exists():
+                    (ours / directory).mkdir(mode=0o755, exist_ok=True)
+                    _link_or_copy(old / directory / name, ours / directory / name)
+
+
+def _drop_dead_objects(lowerdir: Path, packs: Path, alive: set[bytes]) -> None:
     """Pack anew what is alive of each pack that holds something else. An old version of a file may be what its user
     took out of it, or be of a file that is hidden by now."""
-    listed = _git(lowerdir, "ls-files", "--stage", "-z")
-    alive = {bytes.fromhex(entry.split(b" ", 2)[1].decode()) for entry in listed.split(b"\0") if entry}
     keep: set[bytes] = set()
     dead: list[Path] = []
     for index in packs.glob("*.idx"):

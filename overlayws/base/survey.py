@@ -109,14 +109,13 @@ def survey(
 
 
 def hide_more(root: int, workspace: Path, found: Survey, hidden: list[Hidden]) -> set[str]:
-    """Hide the files ``hidden`` of a survey that was made before they were judged, with every other name of theirs
-    and every link to them; the paths that were visible until now."""
+    """Hide the files ``hidden`` (all names of each) of a survey that was made before they were judged, with every
+    symlink to them; the paths that were visible until now."""
     before = dict(found.visible)
     leaving = list(found.leaving)
     paths = {h.path for h in hidden}
     found.hidden += hidden
     found.visible = [(path, st) for path, st in found.visible if path not in paths]
-    _hide_hard_links(root, found, {path: before[path] for path in paths if path in before})
     _hide_symlinks(root, workspace, found)
     found.leaving = leaving
     found.hidden = _topmost(found.hidden)

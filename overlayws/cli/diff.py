@@ -42,30 +42,32 @@ def diff_command(arguments: tuple[str, ...], form: str | None, word: bool, conte
         raise UsageError(f"--word does not go with --{form}", hint="leave one of them out")
     store = opened()
     session, paths = named_or_paths(store, arguments)
+    # All is put together first and shown after the session's lock is given up: a pager may stay open for long.
     with talking(quiet=True) as talk, api.viewing(session, paths, store=store, talk=talk) as view:
         changeset = view.changeset
-        with private_repository(changeset, view.base, view.theirs, scratch=view.session.directory) as repository:
-            if form is None:
-                patch = repository.patch(context=context, words=word)
-            else:
-                listed = rows(changeset, repository)
-        if form == "json":
-            base = {"mode": "copy", **view.manifest.counts()}
-            document = render.as_json(changeset, listed, session=session.name, base=base, digest=view.digest)
-            click.echo(json.dumps(document, indent=2))
-        elif form == "name-status":
-            click.echo(render.name_status(listed), nl=False)
-        elif form == "stat":
-            show_patch(render.stat(listed, colour=coloured(sys.stdout)))
-        elif sys.stdout.isatty():
-            show_patch(for_terminal(patch, coloured(sys.stdout), words=word))
-        else:
-            sys.stdout.buffer.write(patch)
-        if form is None:
-            for change in without_patch(changeset.changes):
-                warn(f"not in the patch: {change.path} ({change.status})")
-        for problem in changeset.problems:
-            warn(f"not captured: {problem}")
-        if not changeset.changes and form is None:
-            say(f"session {visible(session.name)}: nothing changed")
-        return 1 if exit_code and changeset.changes else 0
+        with (
+            api.writing(store),
+            private_repository(changeset, view.base, view.theirs, scratch=view.session.directory) as repository,
+        ):
+            patch = repository.patch(context=context, words=word) if form is None else b""
+            listed = [] if form is None else rows(changeset, repository)
+        base = {"mode": "copy", **view.manifest.counts()} if form == "json" else {}
+    if form == "json":
+        document = render.as_json(changeset, listed, session=session.name, base=base, digest=view.digest)
+        click.echo(json.dumps(document, indent=2))
+    elif form == "name-status":
+        click.echo(render.name_status(listed), nl=False)
+    elif form == "stat":
+        show_patch(render.stat(listed, colour=coloured(sys.stdout)))
+    elif sys.stdout.isatty():
+        show_patch(for_terminal(patch, coloured(sys.stdout), words=word))
+    else:
+        sys.stdout.buffer.write(patch)
+    if form is None:
+        for change in without_patch(changeset.changes):
+            warn(f"not in the patch: {change.path} ({change.status})")
+    for problem in changeset.problems:
+        warn(f"not captured: {problem}")
+    if not changeset.changes and form is None:
+        say(f"session {visible(session.name)}: nothing changed")
+    return 1 if exit_code and changeset.changes else 0

@@ -22,6 +22,7 @@ from overlayws.errors import UsageError
               help="As for start (repeatable).")  # fmt: skip
 @click.option("--hide", multiple=True, metavar="PATTERN", help="As for start (repeatable).")
 @click.option("--show", multiple=True, metavar="PATTERN", help="As for start (repeatable).")
+@click.option("--gitignore", is_flag=True, help="As for start.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def explain_command(
     paths: tuple[str, ...],
@@ -29,6 +30,7 @@ def explain_command(
     ignore_files: tuple[Path, ...],
     hide: tuple[str, ...],
     show: tuple[str, ...],
+    gitignore: bool,
     as_json: bool,
 ) -> None:
     """Say whether a program started now would see each PATH, and which rule decides.
@@ -43,12 +45,12 @@ def explain_command(
     top = workspace or _workspace_of(Path(paths[0]))
     talk = upkeep.Talk(warning=warn)
     relative = [_relative(top, path) for path in paths]
-    found = api.explain(top, relative, ignore_files=ignore_files, hide=hide, show=show, talk=talk)
+    found = api.explain(top, relative, ignore_files=ignore_files, hide=hide, show=show, gitignore=gitignore, talk=talk)
     if as_json:
         click.echo(json.dumps({"schema": "overlayws.explain/1", "paths": [_row(*one) for one in found]}, indent=2))
         return
-    for path, hidden, rule in found:
-        click.echo(f"{visible(path) or '.'}: {'hidden' if hidden else 'visible'} ({visible(rule)})")
+    for path, verdict, rule in found:
+        click.echo(f"{visible(path) or '.'}: {verdict} ({visible(rule)})")
 
 
 def _workspace_of(path: Path) -> Path:
@@ -75,10 +77,10 @@ def _relative(top: Path, path: str) -> str:
     return absolute.removeprefix(f"{root}/")
 
 
-def _row(path: str, hidden: bool, rule: str) -> dict[str, object]:
+def _row(path: str, verdict: str, rule: str) -> dict[str, object]:
     data = os.fsencode(path)
     shown = data.decode("utf-8", "backslashreplace")
-    row: dict[str, object] = {"path": shown, "verdict": "hidden" if hidden else "visible", "rule": rule}
+    row: dict[str, object] = {"path": shown, "verdict": verdict, "rule": rule}
     if shown.encode() != data:
         row["path_b64"] = base64.b64encode(data).decode("ascii")
     return row

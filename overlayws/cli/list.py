@@ -6,6 +6,7 @@ import json
 
 import click
 
+from overlayws import upkeep
 from overlayws.cli.context import opened
 from overlayws.cli.terminal import say, visible, warn
 
@@ -16,7 +17,9 @@ def list_command(as_json: bool) -> None:
     """List the sessions, oldest first."""
     from overlayws.session.record import as_dict
 
-    sessions, damaged = opened().all()
+    store = opened()
+    sessions, damaged = store.all()
+    sessions = [upkeep.seen(store, session) for session in sessions]
     for error in damaged:
         warn(error.message)
     if as_json:

@@ -32,6 +32,10 @@ COMMANDS = {
 }
 
 
+class _ReaderGone(Exception):
+    """Whoever read stdout (a pager, head) has gone away."""
+
+
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -54,6 +58,12 @@ class _LazyGroup(click.Group):
             hint = f"overlayws {close[0]}" if close else "overlayws --help lists the commands"
             raise UsageError(f"no command {args[0]!r}", hint=hint)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGone from None  # of an OSError click would make an exit status of its own
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -99,8 +109,7 @@ def _exit_code() -> int:
         return _usage(error)
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", "", 130)
-    except BrokenPipeError:
-        # The reader went away (a pager, head): nothing is wrong, but nothing more can be written.
+    except (_ReaderGone, BrokenPipeError):  # nothing is wrong, but nothing more can be written
         _drop_output()
         return 128 + signal.SIGPIPE
     except OSError as error:

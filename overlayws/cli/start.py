@@ -9,6 +9,7 @@ import click
 
 from overlayws import api, upkeep
 from overlayws.cli.context import Seconds, WithCommand, command_of, directories, next_steps, talking
+from overlayws.cli.preview import print_preview
 from overlayws.cli.summary import summarize
 from overlayws.cli.terminal import say, visible, warn
 from overlayws.errors import NotStartedError, UnableError, UsageError
@@ -45,6 +46,9 @@ from overlayws.session.store import Store
 @click.option("--read-only", is_flag=True, help="The command may read the workspace, not write it.")
 @click.option("--timeout", type=Seconds(), metavar="SECONDS", help="End it after that long.")
 @click.option("--no-run", is_flag=True, help="Make the session only.")
+@click.option("--gitignore", is_flag=True, help="Hide what git ignores, too.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be visible, redacted and hidden, and by which rule.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: as JSON.")
 @click.pass_context
 def start_command(
     context: click.Context,
@@ -63,6 +67,9 @@ def start_command(
     read_only: bool,
     timeout: float | None,
     no_run: bool,
+    gitignore: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Make a session of WORKSPACE (default: the current directory) and run COMMAND in it.
 
@@ -76,6 +83,16 @@ def start_command(
     command = command_of(context)
     if no_run and command:
         raise UsageError("--no-run runs no command", hint="leave the command out, or --no-run")
+    if as_json and not dry_run:
+        raise UsageError("--json is for --dry-run", hint="overlayws list --json, or status --json, tells of sessions")
+    if dry_run:
+        if command or no_run:
+            raise UsageError("--dry-run makes and runs nothing", hint="leave the command and --no-run out")
+        patterns = [Path(f) for f in ignore_files]
+        found = api.preview(workspace, ignore_files=patterns, hide=hide, show=show, gitignore=gitignore)
+        for warning in found.warnings:
+            warn(warning)
+        return print_preview(found, json_wanted=as_json)
     confinement = api.Confinement(sandbox, network, read_only, tuple(_directory(t) for t in tools))
     store = upkeep.default_store()
     try:
@@ -90,6 +107,7 @@ def start_command(
                 ignore_files=[Path(f) for f in ignore_files],
                 hide=hide,
                 show=show,
+                gitignore=gitignore,
                 talk=talk,
             )
     except UnableError as error:

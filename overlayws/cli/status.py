@@ -6,7 +6,7 @@ import json
 
 import click
 
-from overlayws import api
+from overlayws import api, upkeep
 from overlayws.cli.context import named, next_steps, opened, session_names, talking
 from overlayws.cli.summary import summarize
 from overlayws.cli.terminal import visible
@@ -20,7 +20,7 @@ def status_command(session: str | None, as_json: bool) -> None:
     from overlayws.session.record import as_dict
 
     store = opened()
-    found = named(store, session)
+    found = upkeep.seen(store, named(store, session))
     changeset = None
     if found.state not in ("running", "discarded"):
         with talking(quiet=True) as talk:

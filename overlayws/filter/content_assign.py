@@ -19,7 +19,8 @@ _NOT_ITSELF = re.compile(
     rb"|field|label|hint|prompt|reset|regex|pattern|expires|expiry|expiration|ttl|count|provider|manager|store|namespace"
     rb"|env|class|algorithm|alg|hash|digest|checksum|sha|sha1|sha256|sha512|fingerprint|format|scheme|status|index|usage"
     rb"|help|title|text|message|error|description|placeholder|input|validator|form|view|test|tests)s?\Z"
-    rb"|public|pubkey|csrf|tokeniz|next[-_]?token|page[-_]?token|nexttoken|pagetoken|continuation|cancel|lock[-_]?token"
+    rb"|public|pubkey|csrf|tokeniz|next[-_]?token|page[-_]?token|continuation|cancel|lock[-_]?token"
+    rb"|client[-_]?token|request[-_]?token|idempoten"
 )
 _OUTSIDE_NAMES = bytes(
     code if chr(code).isalnum() and code < 128 or code in b"_.-" else 32 for code in range(256)
@@ -35,7 +36,7 @@ def keyed(data: bytes, begin: int, end: int, *, code: bool) -> tuple[str, int, i
     """(rule, begin, end) of the value around a run of token bytes, if the name before it says that it is a secret."""
     floor = data.rfind(b"\n", max(0, begin - _LEAD), begin) + 1 or max(0, begin - _LEAD)
     lead = data[floor:begin]
-    if scheme := _SCHEME.search(lead):
+    if lead[-2:-1].isalpha() and (scheme := _SCHEME.search(lead[-12:])):
         if b"uthorization" in lead or b"UTHORIZATION" in lead:
             stop = _end_of_word(data, begin)
             value = data[begin:stop]
@@ -51,9 +52,9 @@ def keyed(data: bytes, begin: int, end: int, *, code: bool) -> tuple[str, int, i
     opened = bare.rstrip(b"=:>")
     if len(opened) == len(bare):
         return _inside(data, floor, begin, end, code)
-    if not quote and code and not _in_comment(lead):
-        return None
     name = _name(opened)
+    if not quote and code and not _in_comment(lead) and not _in_string(opened, name):
+        return None
     if not names_a_secret(name):
         return None
     stop = _closing(data, start, quote) if quote else _end_of_word(data, start)
@@ -99,7 +100,7 @@ def names_a_secret(name: bytes) -> bool:
 
 
 def _closing(data: bytes, start: int, quote: bytes) -> int:
-    """Where the string that begins at ``start`` ends: its quote, else the end of the line, at most _LONGEST bytes on."""
+    """Where the string that begins at ``start`` ends: its quote or the end of the line, at most _LONGEST bytes on."""
     stop = data.find(b"\n", start, start + _LONGEST)
     if stop < 0:
         stop = min(len(data), start + _LONGEST)
@@ -114,17 +115,22 @@ def _end_of_word(data: bytes, start: int) -> int:
     return word.end() if word else start
 
 
+def _in_string(before: bytes, name: bytes) -> bool:
+    """Whether a name is that of a field in a string: ``"Server=db;AccountKey=…"``, ``"/path?sig=…"``."""
+    return before[: len(before) - len(name)][-1:] in (b";", b"&", b"?", b'"', b"'")
+
+
 def _in_comment(lead: bytes) -> bool:
     return lead.lstrip()[:1] in (b"#", b"*", b";") or b"//" in lead or b" # " in lead
 
 
 # --- what is called a password ---
 
-_ANCHORS = (b"passw", b"secret", b"passphrase", b"pwd")
 _ASSIGNED = re.compile(
     rb"(?:passw(?:or)?d?|passphrase|pwd|secret)"
     rb"(?P<tail>[\w.-]{0,32})[\"'`\])]{0,2}[ \t]{0,16}"
-    rb"(?:(?P<op>:=|=>|={1,3}|!=|:[ ]?[A-Za-z_]{1,16}[ ]?=|:|,)[ \t]{0,16}[brfuBRFU]{0,2}@?(?P<q>[\"'`]{0,1})|(?P<xml>>))",
+    rb"(?:(?P<op>:=|=>|={1,3}|!=|:[ ]?[A-Za-z_]{1,16}[ ]?=|:|,)[ \t]{0,16}[brfuBRFU]{0,2}@?(?P<q>[\"'`]{0,1})"
+    rb"|(?P<xml>>))",
     re.I,
 )
 _BARE = re.compile(rb"[^\s\"'`<>&;,)}\]]{1,256}")
@@ -133,22 +139,21 @@ _STARTS = re.compile(rb"[ \t]*(?:(?:export|set|ENV|ARG|-|//|#|--)[ \t]+){0,2}[\w
 _XML = re.compile(rb"[^<>\r\n]{1,256}(?=</)")
 
 
-def find_assigned(data: bytes, lower: bytes, *, code: bool, config: bool) -> Iterator[tuple[int, int]]:
-    """(begin, end) of the literal values of what is called password, passphrase, pwd or secret."""
-    for anchor in _ANCHORS:
-        at = lower.find(anchor)
-        while at >= 0:
-            match = _ASSIGNED.match(data, at)
-            span = _value(data, match, code, config) if match else None
-            if span is not None:
-                yield span
-            at = lower.find(anchor, span[1] if span else at + len(anchor))
+def find_assigned(data: bytes, lower: bytes, anchor: bytes, *, code: bool, config: bool) -> Iterator[tuple[int, int]]:
+    """(begin, end) of the literal values of names that hold ``anchor``: passw, secret, passphrase or pwd."""
+    at = lower.find(anchor)
+    while at >= 0:
+        match = _ASSIGNED.match(data, at)
+        span = _value(data, match, code, config) if match else None
+        if span is not None:
+            yield span
+        at = lower.find(anchor, span[1] if span else at + len(anchor))
 
 
 def _value(data: bytes, match: re.Match[bytes], code: bool, config: bool) -> tuple[int, int] | None:
     begin = match.end()
     tail = match["tail"].lower().strip(b"_.-")
-    if tail and _NOT_ITSELF.search(tail):
+    if tail and (match["op"] == b"," or _NOT_ITSELF.search(tail)):
         return None
     if match["xml"]:
         value = _XML.match(data, begin)
@@ -162,7 +167,7 @@ def _value(data: bytes, match: re.Match[bytes], code: bool, config: bool) -> tup
     line = data.rfind(b"\n", max(0, match.start() - 80), match.start()) + 1 or max(0, match.start() - 80)
     lead = data[line : match.start()]
     comment = _in_comment(lead)
-    if code and not comment:
+    if code and not comment and not (match["op"] == b"=" and re.search(rb"[;&?\"'][\w .-]*\Z", lead)):
         return None
     if config and match["op"] in (b"=", b":") and _STARTS.match(lead):
         rest = _REST.match(data, begin)

@@ -26,26 +26,36 @@ class Hit:
     end: int
 
 
-def find_secrets(data: bytes, *, code: bool, config: bool, nested: bool = False) -> list[Hit]:
+def find_secrets(data: bytes, *, code: bool, config: bool, nested: bool = False, binary: bool = False) -> list[Hit]:
     """Every secret in ``data``, sorted, none overlapping another.
 
     ``code`` says that names and calls stand where values do, ``config`` that a bare word is a value. ``nested``
-    data was decoded from base64, and is not decoded again.
+    data was decoded from base64, and is not decoded again. In ``binary`` data names say nothing of what follows.
     """
     hits: list[Hit] = []
+    putty = False
     for begin, end in runs(data):
-        hits += _in_run(data, begin, end, code, nested)
-    lower = data.lower()
-    if b"PRIVATE KEY" in data or b"PuTTY-User-Key-File-" in data:
+        hits += _in_run(data, begin, end, code, nested, binary)
+        putty = putty or data.startswith(b"PuTTY-User-Key-File-", begin)
+    if putty and re.search(rb"^Private-Lines: [0-9]", data, re.M):
+        return [Hit("putty-key", 0, len(data))]
+    if b"PRIVATE KEY" in data:
         hits += _key_blocks(data)
-    for begin, end in find_assigned(data, lower, code=code, config=config):
-        hits.append(Hit("password", begin, end))
     if b"@" in data:
         hits += find_userinfo(data)
-    if b"$" in data or b"{S" in data:
+    if b"$" in data:
         hits += _hashes(data)
-    if b"login" in lower:
-        hits += _logins(data)
+    if not binary:
+        lower = data.lower()
+        if b"passw" in lower:
+            hits += (Hit("password", *span) for span in find_assigned(data, lower, b"passw", code=code, config=config))
+            if b"login" in lower:
+                hits += _logins(data)
+        for anchor in (b"secret", b"passphrase", b"pwd"):
+            if anchor in lower:
+                hits += (
+                    Hit("password", *span) for span in find_assigned(data, lower, anchor, code=code, config=config)
+                )
     return disjoint(hits)
 
 
@@ -102,7 +112,7 @@ def _token(data: bytes, head: re.Match[bytes]) -> Hit | None:
     return None
 
 
-def _in_run(data: bytes, begin: int, end: int, code: bool, nested: bool) -> Iterator[Hit]:
+def _in_run(data: bytes, begin: int, end: int, code: bool, nested: bool, binary: bool) -> Iterator[Hit]:
     found = False
     for head in _heads().finditer(data, max(0, begin - _BEFORE), end):
         hit = _token(data, head)
@@ -111,7 +121,10 @@ def _in_run(data: bytes, begin: int, end: int, code: bool, nested: bool) -> Iter
             yield hit
     if found:
         return
-    span = keyed(data, begin, end, code=code)
+    if data[begin - 5 : begin] in (b"{SHA}", b"SSHA}") and len(set(data[begin:end])) > 5:
+        yield Hit("password-hash", begin, end)
+        return
+    span = None if binary else keyed(data, begin, end, code=code)
     if span is not None:
         yield Hit(*span)
     elif not nested and end - begin >= 24:
@@ -137,15 +150,18 @@ _URLSAFE = bytes.maketrans(b"-_", b"+/")
 
 def _encoded(data: bytes, begin: int, end: int) -> Iterator[Hit]:
     """A hit for all of a run that is base64 (RFC 4648, either alphabet) of text that holds a secret."""
+    try:
+        head = binascii.a2b_base64(data[begin : begin + 24].translate(_URLSAFE))
+    except binascii.Error:
+        return
+    if not (head.isascii() or head.startswith(b"\xff\xfe")):  # random bytes are not text: most runs end here
+        return
     text = data[begin:end].translate(_URLSAFE)
     text = text[: len(text) & ~3] if len(text) % 4 == 1 else text + b"=" * (-len(text) % 4)
     try:
         decoded = binascii.a2b_base64(text)
     except binascii.Error:
         return
-    if not decoded[:96].isascii():  # random bytes are not; most runs end here
-        if not decoded.startswith(b"\xff\xfe"):
-            return
     if decoded[1::2].count(0) > len(decoded) // 3:  # UTF-16, as PowerShell's -EncodedCommand
         decoded = decoded[0::2]
     inner = find_secrets(decoded, code=False, config=True, nested=True)
@@ -157,31 +173,32 @@ def _encoded(data: bytes, begin: int, end: int) -> Iterator[Hit]:
 
 # --- keys ---
 
-_BEGIN = re.compile(rb"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
-_END = re.compile(rb"-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
+_MARK = re.compile(rb"-{4,5} ?(?P<what>BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
 _KEY_TEXT = re.compile(rb"[A-Za-z0-9+/]{16}")
 _KEY_LIMIT = 128 << 10  # bytes; an RSA key of 16,384 bits has 13 KB of armor
 
 
 def _key_blocks(data: bytes) -> Iterator[Hit]:
-    if b"PuTTY-User-Key-File-" in data and re.search(rb"^Private-Lines: [0-9]", data, re.M):
-        yield Hit("putty-key", 0, len(data))
-        return
-    at = 0
-    while begin := _BEGIN.search(data, at):
-        limit = begin.end() + _KEY_LIMIT
-        end = _END.search(data, begin.end(), limit)
-        again = _BEGIN.search(data, begin.end(), end.start() if end else limit)
-        if again is not None or end is None:
-            at = again.start() if again else begin.end()
-            # Without an end only what looks like a key counts: programs and documents name the first line alone.
-            text = data[begin.end() : min(at if again else limit, begin.end() + 400)]
-            if len(_KEY_TEXT.findall(text)) >= 4:
-                yield Hit("private-key-cut", begin.start(), begin.end())
-            continue
-        at = end.end()
-        if _KEY_TEXT.search(data, begin.end(), end.start()):
-            yield Hit("private-key", begin.end(), end.start())
+    begin: re.Match[bytes] | None = None
+    for mark in _MARK.finditer(data):
+        if mark["what"] == b"BEGIN":
+            if begin is not None:
+                yield from _cut(data, begin, mark.start())
+            begin = mark
+        elif begin is not None:
+            if mark.start() - begin.end() > _KEY_LIMIT:
+                yield from _cut(data, begin, mark.start())
+            elif _KEY_TEXT.search(data, begin.end(), mark.start()):
+                yield Hit("private-key", begin.end(), mark.start())
+            begin = None
+    if begin is not None:
+        yield from _cut(data, begin, len(data))
+
+
+def _cut(data: bytes, begin: re.Match[bytes], limit: int) -> Iterator[Hit]:
+    """A block without an end, if it looks like a key: programs and documents name the first line alone."""
+    if len(_KEY_TEXT.findall(data, begin.end(), min(limit, begin.end() + 400))) >= 4:
+        yield Hit("private-key-cut", begin.start(), begin.end())
 
 
 # --- URLs ---
@@ -239,17 +256,15 @@ _HASH = re.compile(
     rb"|\$y\$[./A-Za-z0-9]{1,16}\$[./A-Za-z0-9]{1,86}\$[./A-Za-z0-9]{43}"
     rb"|\$argon2(?:id|i|d)\$v=[0-9]{1,3}\$[a-z0-9=,]{5,40}\$[A-Za-z0-9+/]{11,64}\$[A-Za-z0-9+/]{16,128}"
 )
-_SHA1 = re.compile(rb":\{S?SHA\}[A-Za-z0-9+/]{20,60}={0,2}")
 _LOGIN = re.compile(
     rb"(?i)\blogin[ \t]{1,8}\S{1,100}[ \t]{1,8}password[ \t]{1,8}(?P<s>\"[^\"\r\n]{1,200}\"|[^\s\"]{1,200})"
 )
 
 
 def _hashes(data: bytes) -> Iterator[Hit]:
-    for pattern, more in ((_HASH, 0), (_SHA1, 1)):
-        for match in pattern.finditer(data):
-            if len(set(match[0][-20:])) > 5:
-                yield Hit("password-hash", match.start() + more, match.end())
+    for match in _HASH.finditer(data):
+        if len(set(match[0][-20:])) > 5:
+            yield Hit("password-hash", match.start(), match.end())
 
 
 def _logins(data: bytes) -> Iterator[Hit]:

@@ -115,7 +115,8 @@ SHAPES = (
           rb"[A-Za-z0-9+/]{1,6}(?:IBADANBgkqhkiG9w0BAQEFAASC|AgEAMA0GCSqGSIb3DQEBAQUABI|EAMBMGByqGSM49|CAQAwBQYDK2V"
           rb"|CAQAwEwYHKoZIzj0C|EAMAUGAytl|IBAAKC|CAQEEI)[A-Za-z0-9+/]{16,8192}={0,2}", edge=True),
     Shape("jwt", "signed JSON Web Token (RFC 7519)", "eyJ",
-          rb"[A-Za-z0-9_-]{12,4096}\.eyJ[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{20,2048}", before=rb"(?<![A-Za-z0-9_-])\Z"),
+          rb"[A-Za-z0-9_-]{12,4096}"
+          rb"\.eyJ[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{20,2048}", before=rb"(?<![A-Za-z0-9_-])\Z"),
 )  # fmt: skip
 
 _OTHERS = (

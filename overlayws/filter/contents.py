@@ -17,16 +17,16 @@ from overlayws.filter.content_match import Hit, disjoint, find_secrets
 from overlayws.filter.content_rules import RULES, WARN, Action, Effect
 from overlayws.filter.content_runs import narrowed
 from overlayws.filter.redact import Span, by_lines, replaced
-from overlayws.filter.redact_formats import ON_REQUEST, REDACTORS, redactable
+from overlayws.filter.redact_formats import ON_REQUEST, redactable, secret_fields
 
 _STRENGTH: dict[Effect, int] = {Action.SHOW: 0, WARN: 1, Action.REDACT: 2, Action.HIDE: 3, Action.BLOCK: 4}
 
 # Where names and calls stand after a '=': a bare word is no literal there.
 _CODE = frozenset(
-    "adoc awk bat c cc clj cljs cmake coffee cpp cr cs css cts cxx d dart el elm erl ex exs f90 fs fsx go gradle groovy "
-    "h hh hpp hrl hs htm html hxx ipynb java jl js jsx kt kts less lisp lua m md mjs cjs mk ml mli mm mts nim patch "
-    "diff php phtml pl pm po pot proto ps1 psm1 py pyi pyx r rb rs rst s sass scala scm scss sol sql svelte swift t tcl tex "
-    "ts tsx txt v vb vim vue wat xhtml xsl zig".split()
+    "adoc awk bat c cc cjs clj cljs cmake coffee cpp cr cs css cts cxx d dart diff el elm erl ex exs f90 fs fsx go "
+    "gradle groovy h hh hpp hrl hs htm html hxx ipynb java jl js jsx kt kts less lisp lua m md mjs mk ml mli mm mts "
+    "nim patch php phtml pl pm po pot proto ps1 psm1 py pyi pyx r rb rs rst s sass scala scm scss sol sql svelte swift "
+    "t tcl tex ts tsx txt v vb vim vue wat xhtml xsl zig".split()
 )
 _CONFIG = frozenset(
     "cfg cnf conf config cnx credentials desktop env ini json json5 jsonc netrc ovpn pgpass properties service tf "
@@ -81,7 +81,7 @@ CLEAN = Inspection(Action.SHOW)
 
 
 class Inspector:
-    """Inspects files by one policy. Holds no state between files and can be pickled; equal policies give equal results."""
+    """Inspects files by one policy. Holds no state between files, and can be pickled."""
 
     def __init__(self, policy: ContentPolicy | None = None) -> None:
         self.policy = policy if policy is not None else ContentPolicy()
@@ -102,25 +102,29 @@ class Inspector:
         More than ``largest`` bytes are not looked at: the finding ``not-inspected`` says so, and for a file that is
         redacted by its name its rule's ``HIDE`` holds.
         """
-        kind = redactable(path) if self.redacts(path) else None
         if len(data) > self.largest:
-            return self._whole("not-understood" if kind else "not-inspected")
+            return self.unread(path)
+        kind = redactable(path) if self.redacts(path) else None
         wide = None
         if b"\0" in data[:4096] or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
             wide = narrowed(data)
         text = wide[0] if wide else data
         code, config = _kind_of_text(path)
         if kind is not None:
-            fields = None if wide else REDACTORS[kind](text)
+            fields = None if wide else secret_fields(kind, text)
             if fields is None:
                 return self._whole("not-understood")
             hits = disjoint([*(Hit("config-secret", begin, end) for begin, end in fields),
                              *find_secrets(text, code=False, config=True)])  # fmt: skip
         else:
-            hits = find_secrets(text, code=code, config=config)
+            hits = find_secrets(text, code=code, config=config, binary=wide is None and b"\0" in data)
         if not hits:
             return CLEAN
         return self._judge(data, text, hits, wide[1] if wide else None)
+
+    def unread(self, path: str) -> Inspection:
+        """What ``inspect`` says of a file that is too large, without its bytes."""
+        return self._whole("not-understood" if self.redacts(path) else "not-inspected")
 
     def _whole(self, rule: str) -> Inspection:
         action = self._actions[rule]

@@ -102,6 +102,12 @@ class Filter:
             verdict, _ = scope.child(parts[-1], directory, read)
         return verdict
 
+    def without_secrets(self) -> Filter:
+        """The same rules of the same origins, without the built-in ones."""
+        first, second = self._parts
+        user, repository, command = self.rules[:first], self.rules[first:second], self.rules[second:]
+        return Filter(repository, user=user, command=command, secrets=False)
+
     def _above(self, matched: tuple[int, ...], shut: Rule | None) -> _Above:
         above = self._folders.get((matched, shut))
         if above is None:

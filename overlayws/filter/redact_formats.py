@@ -7,20 +7,20 @@ understand; such a file is hidden, as it would be without a redactor.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
+from importlib import import_module
 
-from overlayws.filter import redact_json, redact_lines, redact_xml, redact_yaml
 from overlayws.filter.redact import Span
 
-REDACTORS: dict[str, Callable[[bytes], list[Span] | None]] = {
-    "npmrc": redact_lines.npmrc,
-    "pypirc": redact_lines.pypirc,
-    "pip": redact_lines.pip,
-    "netrc": redact_lines.netrc,
-    "env": redact_lines.env,
-    "docker-config": redact_json.docker_config,
-    "kubeconfig": redact_yaml.kubeconfig,
-    "maven-settings": redact_xml.maven_settings,
+# The module and function of each redactor: loaded when such a file is met, which most workspaces have none of.
+REDACTORS = {
+    "npmrc": ("redact_lines", "npmrc"),
+    "pypirc": ("redact_lines", "pypirc"),
+    "pip": ("redact_lines", "pip"),
+    "netrc": ("redact_lines", "netrc"),
+    "env": ("redact_lines", "env"),
+    "docker-config": ("redact_json", "docker_config"),
+    "kubeconfig": ("redact_yaml", "kubeconfig"),
+    "maven-settings": ("redact_xml", "maven_settings"),
 }
 ON_REQUEST = frozenset(("env",))  # hidden unless the user asks for a skeleton
 
@@ -57,3 +57,10 @@ def redactable(name: str) -> str | None:
     if (base == ".env" or base.startswith(".env.") or base.endswith(".env")) and not base.endswith(_EXAMPLES):
         return "env"
     return None
+
+
+def secret_fields(kind: str, data: bytes) -> list[Span] | None:
+    """What the redactor ``kind`` says of a file: the spans of its secrets' values, or None if it is not understood."""
+    module, function = REDACTORS[kind]
+    found: list[Span] | None = getattr(import_module(f"overlayws.filter.{module}"), function)(data)
+    return found

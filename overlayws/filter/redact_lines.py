@@ -34,7 +34,7 @@ _NPM_SECRET = re.compile(rb"(?i)(?:^|:)(?:_authtoken|_auth|_password|password|_s
 
 
 def npmrc(data: bytes) -> list[Span] | None:
-    """ini lines ``key = value``; ``//registry/:_authToken``, ``_auth``, ``_password``, ``key`` and ``otp`` are secret."""
+    """ini lines ``key = value``: ``//registry/:_authToken``, ``_auth``, ``_password``, ``key``, ``otp``."""
     spans: list[Span] = []
     for begin, line in _lines(data):
         text = line.strip()

@@ -17,8 +17,6 @@ from overlayws.filter.content_runs import narrowed
 from overlayws.filter.redact import PLACEHOLDER, placeholders
 
 _ENDS = b" \t\r,;"  # what an edit may add to or take from a line that otherwise stays: indentation, a comma
-_PARENTS = 64
-_FAR = 20_000  # lines above a secret among which its parents are looked for
 
 
 def merge_redacted(original: bytes, redacted_base: bytes, theirs: bytes) -> bytes | None:
@@ -113,10 +111,9 @@ def _own_lines(base: list[bytes], edited: list[bytes], secret: list[int]) -> tup
     """(line of ``edited`` -> the line of ``base`` that it is, for the lines in ``secret``; whether any is unsure)."""
     own: dict[int, int] = {}
     unsure = False
-    wanted = set(secret)
     done_base = done_edited = 0
     for begin_base, begin_edited, length in [*_same(base, edited), (len(base), len(edited), 0)]:
-        gap = [n for n in secret[bisect_left(secret, done_base) : bisect_left(secret, begin_base)]]
+        gap = secret[bisect_left(secret, done_base) : bisect_left(secret, begin_base)]
         if gap:
             found, doubtful = _in_gap(base, edited, gap, done_edited, begin_edited)
             own.update(found)
@@ -124,10 +121,13 @@ def _own_lines(base: list[bytes], edited: list[bytes], secret: list[int]) -> tup
         for n in range(bisect_left(secret, begin_base), bisect_left(secret, begin_base + length)):
             own[begin_edited + secret[n] - begin_base] = secret[n]
         done_base, done_edited = begin_base + length, begin_edited + length
-    for at, n in list(own.items()):
-        if n in wanted and _parents(base, n) != _parents(edited, at):
-            del own[at]
-            unsure = True
+    if own:
+        known: dict[tuple[int, bytes], int] = {}
+        of_base, of_edited = _contexts(base, known), _contexts(edited, known)
+        for at, n in list(own.items()):
+            if of_base[n] != of_edited[at]:
+                del own[at]
+                unsure = True
     return own, unsure
 
 
@@ -212,21 +212,25 @@ def _once(
     return sequence[::-1]
 
 
-_SECTION = re.compile(rb"\s*\[")
+_SECTION = re.compile(rb"\s*\[.*\]\s*\Z", re.S)
 
 
-def _parents(lines: list[bytes], at: int) -> tuple[bytes, ...]:
-    """What a line stands below: each nearest line above with less indentation, and the section (ini, TOML)."""
-    found: list[bytes] = []
-    indent = len(lines[at]) - len(lines[at].lstrip(b" \t"))
-    for n in range(at - 1, max(-1, at - _FAR), -1):
-        bare = lines[n].lstrip(b" \t")
-        if not bare.strip():
-            continue
-        own = len(lines[n]) - len(bare)
-        if own < indent or (_SECTION.match(lines[n]) and bare.rstrip(_ENDS).endswith(b"]")):
-            found.append(bare.rstrip(_ENDS))
-            indent = own
-            if own == 0 and _SECTION.match(lines[n]) or len(found) >= _PARENTS:
-                break
-    return tuple(found)
+def _contexts(lines: list[bytes], known: dict[tuple[int, bytes], int]) -> list[int]:
+    """What each line stands below, as a number: the nearest lines above with less indentation, up to the section (ini,
+    TOML). Lists made with one ``known`` have equal numbers for equal lines above."""
+    found = []
+    section = 0
+    above: list[tuple[int, int]] = []  # (indentation, number) of the lines that the next may stand below
+    for line in lines:
+        bare = line.strip(_ENDS)
+        own = len(line) - len(line.lstrip(b" \t"))
+        while bare and above and above[-1][0] >= own:
+            above.pop()
+        context = above[-1][1] if above else section
+        found.append(context)
+        if bare and _SECTION.match(bare):
+            above.clear()
+            section = known.setdefault((-1, bare), len(known) + 1)
+        elif bare:
+            above.append((own, known.setdefault((context, bare), len(known) + 1)))
+    return found

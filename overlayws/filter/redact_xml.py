@@ -18,7 +18,7 @@ def maven_settings(data: bytes) -> list[Span] | None:
     root = re.search(rb"<(?:[\w.-]{1,40}:)?([A-Za-z][\w.-]{0,80})", data)
     if root is None or root[1] != b"settings":
         return []  # another program's settings.xml: an ordinary file
-    if re.search(rb"<!DOCTYPE|<!ENTITY|<!\[CDATA\[", data) or data.startswith((b"\xff", b"\xfe")):
+    if re.search(rb"<!DOCTYPE|<!\[CDATA\[", data) or data.startswith((b"\xff", b"\xfe")):
         return None
     if (declared := re.match(rb"\s*(?:\xef\xbb\xbf)?<\?xml[^>]{0,200}encoding=[\"']([^\"']{1,40})", data)) and declared[
         1

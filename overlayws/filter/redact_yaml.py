@@ -1,7 +1,8 @@
 """The redactor of kubeconfig files (kubernetes.io/docs/reference/config-api/kubeconfig.v1), as YAML or JSON.
 
-Only the plain YAML that kubectl and cloud tools write is understood: one key or list item a line, scalars in one line. A file
-with anchors, tags, block scalars or flow collections is hidden. Of the values only those known to be harmless stay.
+Only the plain YAML that kubectl and cloud tools write is understood: one key or list item a line, scalars in one
+line. A file with anchors, tags, block scalars or flow collections is hidden. Of the values only those known to be
+harmless stay.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _HARMLESS = frozenset(
     "colors disable-compression username as extension last-update provider version".split()
 )
 _LINE = re.compile(
-    rb"(?P<lead>[ ]{0,200}(?:-[ ]+){0,4})(?:(?P<key>[A-Za-z0-9_.@/:-]{1,200}|\"[^\"\\]{1,200}\"|'[^']{1,200}'):(?:[ ]+(?P<value>.*))?"
+    rb"(?P<lead>[ ]{0,200}(?:-[ ]+){0,4})"
+    rb"(?:(?P<key>[A-Za-z0-9_.@/:-]{1,200}|\"[^\"\\]{1,200}\"|'[^']{1,200}'):(?:[ ]+(?P<value>.*))?"
     rb"|(?P<item>(?<=- ).*))\Z",
     re.S,
 )
@@ -31,7 +33,6 @@ def kubeconfig(data: bytes) -> list[Span] | None:
         return strings(data, lambda path: bool(path) and not _harmless(path[-1]) and path[-1] != "args")
     spans: list[Span] = []
     begin = 0
-    in_env = -1
     for raw in data.split(b"\n"):
         line = raw.rstrip(b" \t\r")
         at, begin = begin, begin + len(raw) + 1
@@ -45,12 +46,8 @@ def kubeconfig(data: bytes) -> list[Span] | None:
         match = _LINE.match(line)
         if match is None:
             return None
-        indent = len(match["lead"])
-        if in_env >= 0 and indent <= in_env and not line.lstrip().startswith(b"-"):
-            in_env = -1
         value = match["value"] if match["key"] is not None else match["item"]
         if value is None:
-            in_env = indent if match["key"] == b"env" else in_env
             continue
         value = value.strip()
         if value in (b"{}", b"[]", b"null", b"~", b'""', b"''", b""):

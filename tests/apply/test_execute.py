@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
+import shutil
 import stat
 import tempfile
 import threading
@@ -14,12 +17,15 @@ from pathlib import Path
 import pytest
 
 from overlayws import beneath
+from overlayws.apply import journal as journal_module
 from overlayws.apply import transaction
 from overlayws.apply.execute import execute
 from overlayws.apply.journal import all_journals
 from overlayws.apply.transaction import DriftError
+from overlayws.changes.change import Change
 from overlayws.changes.contents import Contents
 from overlayws.errors import OverlaywsError, UnableError, UsageError
+from overlayws.source.entry import Entry, Kind
 from tests.apply.build import Case, make_case, snapshot, tree
 from tests.apply.test_crash import BASE, THEIRS
 from tests.trees import Dir, File, Symlink, make_tree
@@ -202,6 +208,59 @@ def test_conflicts_are_not_executed_even_if_the_caller_does_not_look(case: Case)
         case.apply()
 
 
+def test_everything_is_on_the_disk_before_the_next_state_is_written(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    syncfs, move, write = beneath.syncfs, beneath._renameat2, journal_module.write_atomic
+
+    def written(path: Path, data: bytes, mode: int = 0o600) -> None:
+        events.append(json.loads(data.split(b"\n")[0])["state"])
+        write(path, data, mode)
+
+    def moved(from_dir: int, from_name: str, to_dir: int, to_name: str, flags: int) -> None:
+        if to_name != ".":
+            events.append("move")
+        move(from_dir, from_name, to_dir, to_name, flags)
+
+    monkeypatch.setattr(beneath, "syncfs", lambda fd: (events.append("sync"), syncfs(fd)))
+    monkeypatch.setattr(beneath, "_renameat2", moved)
+    monkeypatch.setattr(journal_module, "write_atomic", written)
+    journal = case.apply()
+    case.undo(journal)
+    order = [event for event, before in zip(events, ["", *events], strict=False) if event != before]
+    apply = ["staging", "sync", "applying", "move", "sync", "applied"]
+    undo = ["undo-staging", "sync", "undoing", "move", "sync", "finished"]
+    assert order[:6] == apply
+    assert [event for event in order[6:] if event != "applied"][:6] == undo
+
+
+def test_paths_longer_than_the_kernel_takes_at_once(tmp_path: Path) -> None:
+    deep = "/".join(["n" * 200] * 30)
+    case = make_case(tmp_path, {"f": "a\n"}, {"f": "a\n"})
+    content = b"deep\n"
+    entry = Entry(Kind.FILE, 0o644, len(content), hashlib.sha256(content).hexdigest())
+    for root in (case.workspace, case.theirs):
+        with beneath.Directories(root) as directories:
+            fd = os.dup(directories.root)
+            for name in deep.split("/"):
+                os.mkdir(name, 0o755, dir_fd=fd)
+                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = below
+            if root == case.theirs:
+                with open(os.open("new", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=fd), "wb") as file:
+                    file.write(content)
+            os.close(fd)
+    journal = case.apply([Change(f"{deep}/new", None, entry)])
+    with beneath.Directories(case.workspace) as directories:
+        assert os.listdir(directories.open(deep)) == ["new"]
+        case.undo(journal)
+        assert os.listdir(directories.open(deep)) == []
+    for root in (case.workspace, case.theirs):
+        shutil.rmtree(root)
+
+
 # Links and owners.
 
 
@@ -372,6 +431,21 @@ def test_a_read_only_directory_is_told_before_the_first_write(home: Path) -> Non
     assert _as_user(work) == 0
 
 
+def test_a_stage_is_made_where_that_is_possible(home: Path) -> None:
+    def work() -> None:
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as state:
+            case = make_case(home / "mine", {"d/f": "a"}, {"d/f": "b", "d/n": "n"}, state=Path(state))
+            os.chmod(case.workspace, 0o555)
+            before = snapshot(case.workspace)
+            journal = case.apply()
+            assert tree(case.workspace) == tree(case.theirs)
+            case.undo(journal)
+            assert snapshot(case.workspace) == before
+            os.chmod(case.workspace, 0o755)
+
+    assert _as_user(work) == 0
+
+
 def test_a_directory_that_the_program_made_writable_is_opened_first(home: Path) -> None:
     def work() -> None:
         case = make_case(home / "mine", {"d/f": "a", "d": Dir(0o555)}, {"d/f": "b", "d/n": "n", "d": Dir(0o755)})
@@ -479,8 +553,13 @@ def test_an_interrupt_from_the_keyboard_rolls_back(case: Case, monkeypatch: pyte
 # The racer.
 
 
-def test_a_racer_swapping_directories_for_symlinks_never_reaches_the_victim(tmp_path: Path) -> None:
-    """1,000 applies while another thread swaps the directory for a symlink to a victim with the same names."""
+@pytest.mark.parametrize("openat2", [True, False])
+def test_a_racer_swapping_directories_for_symlinks_never_reaches_the_victim(
+    openat2: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1,000 applies while another thread swaps the directory for a symlink to a victim with the same names; also
+    component by component, as under gVisor, which has no openat2(2)."""
+    monkeypatch.setattr(beneath, "_have_openat2", openat2)
     base = {f"d/s/{n}": f"{n}\n" for n in range(3)}
     theirs = {"d/s/0": "changed\n", "d/s/1": "1\n", "d/s/new": "n\n", "d/s/sub/x": "x\n"}
     home = Path(tempfile.mkdtemp(dir="/dev/shm"))
@@ -521,8 +600,6 @@ def test_a_racer_swapping_directories_for_symlinks_never_reaches_the_victim(tmp_
         assert snapshot(victim) == untouched
         assert applied and refused, "the racer never won, or never lost"
     finally:
-        import shutil
-
         shutil.rmtree(home)
 
 

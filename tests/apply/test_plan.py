@@ -353,6 +353,13 @@ def test_twins_are_refused_where_names_fold(tmp_path: Path, monkeypatch: pytest.
     assert reasons(case.plan()) == dict.fromkeys(["Makefile", "makefile", "caf\u00e9", "cafe\u0301"], "twins")
 
 
+def test_a_name_that_is_found_but_not_listed_is_a_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make_case(tmp_path, {}, {"Makefile": "1"})
+    make_tree(case.workspace, {"Makefile": "1"})
+    monkeypatch.setattr("overlayws.apply.look.Look.has_name", lambda self, path: False)
+    assert reasons(case.plan(on_conflict="theirs")) == {"Makefile": "twins"}
+
+
 def test_what_folds_to_the_same() -> None:
     assert fold("Stra\u00dfe") == fold("STRASSE")
     assert fold("caf\u00e9") == fold("CAFE\u0301")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,16 @@ BACKEND = [
     pytest.param("copy"),
 ]
 assert {str(param.values[0]) for param in BACKEND} <= set(BACKENDS)
+
+
+def heeding_interrupts() -> None:
+    """As in a process that a shell starts: workers of pytest-xdist ignore SIGINT, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+_OPTIONS: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": heeding_interrupts,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,13 +70,16 @@ class Program:
         code: int | None = 0,
         cwd: Path | None = None,
         env: Mapping[str, str | None] | None = None,
+        enter: Sequence[str] = (),
         **options: Any,
     ) -> Done:
-        """Runs it to its end. ``code``: the exit status it must have (None: any). ``env``: changes (None removes)."""
-        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        """Runs it to its end. ``code``: the exit status it must have (None: any). ``env``: changes (None removes);
+        ``enter``: what to put in front of it."""
+        options = {**_OPTIONS, **options}
         done = subprocess.run(
-            [*PROGRAM, *arguments], cwd=cwd or self.cwd, env=self.environment(env), timeout=120, check=False, **options
-        )
+            [*enter, *PROGRAM, *arguments],
+            cwd=cwd or self.cwd, env=self.environment(env), timeout=120, check=False, **options,
+        )  # fmt: skip
         err = (done.stderr or b"").decode("utf-8", "surrogateescape")
         assert "Traceback" not in err and "Exception ignored" not in err, err
         if code is not None:
@@ -72,7 +88,7 @@ class Program:
 
     def started(self, *arguments: str | bytes | Path, **options: Any) -> subprocess.Popen[bytes]:
         """Starts it and does not wait."""
-        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        options = {**_OPTIONS, **options}
         cwd, env = options.pop("cwd", self.cwd), self.environment(options.pop("env", None))
         return subprocess.Popen([*PROGRAM, *arguments], cwd=cwd, env=env, **options)
 
@@ -107,6 +123,21 @@ def overlayws(workspace: Path, private_home: Path) -> Iterator[Program]:
     assert mounts(workspace.parent, program.home) == []
     assert processes(workspace.parent, program.home) == []
     remove_tree(program.home)  # pytest's own removal does not get through what programs lock
+
+
+def in_namespace(script: str, scratch: Path, *, own_users: bool = False) -> list[str]:
+    """What to put in front of a command so that it runs after ``script``, in a mount namespace of its own ($TMP is an
+    empty directory). Skips the test where that cannot be."""
+    own_users = own_users or os.geteuid() != 0
+    unshare = ["unshare", "--mount", *(["--user", "--map-root-user"] if own_users else [])]
+    place = tempfile.mkdtemp(dir=scratch)
+    enter = ["env", f"TMP={place}", *unshare, "sh", "-euc", f'({script}\n)\nunset TMP; exec "$@"', "sh"]
+    probe = subprocess.run([*enter, "true"], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip(f"no such namespace: {probe.stderr.decode()}")
+    shutil.rmtree(place)
+    os.mkdir(place)
+    return enter
 
 
 def mounts(*places: Path) -> list[str]:

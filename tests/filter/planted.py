@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- tables of texts
 """A tree of ordinary files with planted secrets and decoys.
 
 Every secret is drawn at run time, so that nothing in this repository has the form of a token. The ordinary files are
@@ -228,7 +229,7 @@ def others(fakes: Fakes) -> Iterator[Planted]:
     yield one("slack webhook", "notify.sh", f"curl https://hooks.slack.com/services/T{draw(UPPER, 9)}/B{draw(UPPER, 9)}/{value}\n", value, "slack-webhook")  # fmt: skip
     value = draw(BASE62, 24)
     yield one("split literal", "split.py", f'TOKEN = ("{value[:8]}"\n         "{value[8:16]}"\n         "{value[16:]}")\n', value[:8], "named-secret")  # fmt: skip
-    value = draw(string.ascii_lowercase, 3) + "7"
+    value = "xkq" + "7"
     yield one("short password", "pin.py", f'password = "{value}"\n', value, "password")
 
 

@@ -1,0 +1,125 @@
+"""What does a start cost beside `cp -a`? Cold, warm, and with one file changed; 1,000, 10,000 and 100,000 files.
+
+Beside it `cp -a`, `rsync -a` and `git worktree add` of the same files, in one run on one file system (TMPDIR says
+which). The contents are inspected, as `overlayws start` does; the rows `names only` say what that costs. `git` rows have the
+program's own repository (`--git fresh`), which nothing but `git worktree add` has beside them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.changed import make_files
+from overlayws.base.judge import Judge
+from overlayws.base.shelf import Shelf, Shelved
+from overlayws.filter.contents import ContentPolicy, Inspector
+from overlayws.filter.sources import load_filter
+from overlayws.source.remove import remove_tree
+
+SIZES = (1_000, 10_000, 100_000)
+KEY = bytes(32)
+
+
+class Tree:
+    """A workspace, and a place beside it on the same file system."""
+
+    def __init__(self, place: Path, files: int) -> None:
+        self.place, self.files = place, files
+        self.rounds = max(2, min(7, 30_000 // files))
+        self.workspace = place / "workspace"
+        make_files(self.workspace, files)
+        self._count = 0
+
+    def fresh(self) -> Path:
+        """A path where nothing is, after what was there before is removed and written back: not part of the time."""
+        for old in self.place.glob("copy-*"):
+            remove_tree(old)
+        subprocess.run(["sync", "-f", self.place], check=True)
+        self._count += 1
+        return self.place / f"copy-{self._count}"
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def tree(request: pytest.FixtureRequest, quick: bool) -> Iterator[Tree]:
+    place = Path(tempfile.mkdtemp(prefix="overlayws-bench-"))
+    try:
+        yield Tree(place, request.param // (10 if quick else 1))
+    finally:
+        remove_tree(place)
+
+
+def measure(benchmark: BenchmarkFixture, tree: Tree, run: Callable[[Path], object]) -> None:
+    benchmark.group = f"start, {tree.files} files"
+    benchmark.pedantic(run, setup=lambda: ((tree.fresh(),), {}), rounds=tree.rounds)
+
+
+def obtain(tree: Tree, shelf: Path, *, inspect: bool = True, own_git: bool = False) -> Shelved:
+    rules = load_filter(tree.workspace)
+    judge = Judge(rules, Inspector(ContentPolicy(key=KEY)) if inspect else None)
+    with Shelf(shelf).locked(tree.workspace):
+        return Shelf(shelf).obtain(tree.workspace, judge, own_git=own_git)
+
+
+def test_cp_a(benchmark: BenchmarkFixture, tree: Tree) -> None:
+    measure(benchmark, tree, lambda to: subprocess.run(["cp", "-a", tree.workspace, to], check=True))
+
+
+def test_rsync_a(benchmark: BenchmarkFixture, tree: Tree) -> None:
+    if not shutil.which("rsync"):
+        pytest.skip("rsync is not installed")
+    measure(benchmark, tree, lambda to: subprocess.run(["rsync", "-a", f"{tree.workspace}/", to], check=True))
+
+
+def test_git_worktree_add(benchmark: BenchmarkFixture, tree: Tree) -> None:
+    repository = tree.place / "repository"
+    git = ["git", "--git-dir", str(repository), "-c", "user.name=n", "-c", "user.email=e", "-c", "gc.auto=0"]
+    if not repository.exists():
+        subprocess.run(["git", "init", "-q", "--bare", str(repository)], check=True)
+        subprocess.run([*git, "--work-tree", tree.workspace, "add", "-A"], check=True, cwd=tree.workspace)
+        subprocess.run([*git, "commit", "-qm", "all"], check=True)
+        subprocess.run([*git, "gc", "--quiet"], check=True)
+    add = [*git, "worktree", "add", "-q", "--detach", "-f"]
+    measure(benchmark, tree, lambda to: subprocess.run([*add, str(to), "HEAD"], check=True))
+
+
+def test_cold(benchmark: BenchmarkFixture, tree: Tree) -> None:
+    measure(benchmark, tree, lambda to: obtain(tree, to))
+
+
+def test_cold_names_only(benchmark: BenchmarkFixture, tree: Tree) -> None:
+    measure(benchmark, tree, lambda to: obtain(tree, to, inspect=False))
+
+
+def test_cold_git(benchmark: BenchmarkFixture, tree: Tree) -> None:
+    measure(benchmark, tree, lambda to: obtain(tree, to, own_git=True))
+
+
+@pytest.mark.parametrize("own_git", [False, True], ids=["", "git"])
+def test_warm(benchmark: BenchmarkFixture, tree: Tree, own_git: bool) -> None:
+    shelf = tree.fresh()
+    obtain(tree, shelf, own_git=own_git)
+    benchmark.group = f"start, {tree.files} files"
+    assert benchmark.pedantic(lambda: obtain(tree, shelf, own_git=own_git), rounds=tree.rounds).reused
+
+
+@pytest.mark.parametrize("own_git", [False, True], ids=["", "git"])
+def test_one_file_changed(benchmark: BenchmarkFixture, tree: Tree, own_git: bool) -> None:
+    shelf = tree.fresh()
+    obtain(tree, shelf, own_git=own_git)
+    file = tree.workspace / "d0/e0/file0.py"
+
+    def edit() -> None:
+        file.write_text(f"edited = {os.urandom(4).hex()!r}\n")
+        time.sleep(0.03)
+
+    benchmark.group = f"start, {tree.files} files"
+    assert not benchmark.pedantic(lambda: obtain(tree, shelf, own_git=own_git), setup=edit, rounds=tree.rounds).reused

@@ -1,0 +1,42 @@
+"""The other process of ``copy_all``: copies the chunks that it is sent on its standard input.
+
+Frames of 4 bytes length and a pickle, between us and a process that we started ourselves. The first one says
+(root, target, clock, scan), each further one is a list of paths; each is answered by a Copied, or by the OSError that
+ended it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any, BinaryIO
+
+from overlayws.base.files import copy_files
+
+
+def send(out: BinaryIO, what: Any) -> None:
+    """Write one frame. Raises OSError."""
+    data = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
+    out.write(len(data).to_bytes(4) + data)
+    out.flush()
+
+
+def receive(source: BinaryIO) -> Any:
+    """Read one frame. Raises EOFError where there is none."""
+    head = source.read(4)
+    data = source.read(int.from_bytes(head)) if len(head) == 4 else b""
+    if not data or len(data) != int.from_bytes(head):
+        raise EOFError("the other side is gone")
+    return pickle.loads(data)
+
+
+def main(source: BinaryIO, out: BinaryIO) -> None:
+    """Serve until the standard input ends."""
+    try:
+        root, target, clock, scan = receive(source)
+        while True:
+            try:
+                send(out, copy_files(root, target, receive(source), clock=clock, scan=scan))
+            except OSError as error:
+                send(out, error)
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        return

@@ -1,0 +1,191 @@
+"""start, and what it would do: preview and explain. See api.py."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from overlayws.errors import OverlaywsError, UnableError, UsageError
+from overlayws.session.places import checked_workspace, user_config
+from overlayws.session.session import Session
+from overlayws.session.store import Store
+from overlayws.upkeep import SILENT, Talk, default_store, drop_bases, recover, shelf_of
+
+if TYPE_CHECKING:
+    from overlayws.base.judge import Judge
+    from overlayws.base.preview import Preview
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """How the commands of a session are run."""
+
+    sandbox: str = "auto"
+    network: str = "none"
+    read_only: bool = False
+    tools: tuple[str, ...] = ()  # host directories shown read-only
+
+
+def start(
+    workspace: Path | str,
+    *,
+    store: Store | None = None,
+    name: str | None = None,
+    backend: str = "auto",
+    confinement: Confinement | None = None,
+    git: str = "auto",
+    ignore_files: Sequence[Path] = (),
+    hide: Sequence[str] = (),
+    show: Sequence[str] = (),
+    gitignore: bool = False,
+    talk: Talk = SILENT,
+) -> Session:
+    """Make a session of ``workspace``: a sanitized base, an empty upperdir. Nothing is run yet: see ``run``.
+
+    The base is shared with the other sessions on an unchanged workspace. ``gitignore`` hides what git ignores.
+
+    Raises UsageError (not a workspace, a bad pattern, a name that is taken), UnableError (no backend, no sandbox,
+    unreadable files, no space), BlockedError for a file whose content refuses the start.
+    """
+    from overlayws.filter.contents import ContentPolicy, Inspector
+    from overlayws.layer.all_backends import choose as choose_backend
+    from overlayws.run.all_sandboxes import choose as choose_sandbox
+
+    store = store or default_store()
+    confinement = confinement or Confinement()
+    if not os.fspath(workspace):
+        raise UsageError("an empty path is no workspace", hint="name a directory")
+    root = checked_workspace(Path(workspace), store.home)
+    store.prepare()
+    recover(store, talk=talk)
+    judge = _judge(root, ignore_files, hide, show, gitignore)
+    backend_name, _, passed_over = choose_backend(backend, store.home)
+    sandbox_name, _, also_passed_over = choose_sandbox(confinement.sandbox)
+    for line in (*passed_over, *also_passed_over):
+        talk.notice(line)
+    talk.notice(f"backend {backend_name}, sandbox {sandbox_name}")
+    own_git = git == "fresh" or (git == "auto" and (root / ".git").exists())
+    shelf = shelf_of(store)
+    waiting = f"waiting for another start on {root}"
+    # Held until the session is saved: gc must not take the base away before.
+    with writing(store), shelf.locked(root, lambda: talk.notice(waiting)), store.creating(name) as (final, scratch):
+        judge = replace(judge, inspector=Inspector(ContentPolicy(key=shelf.key(root))))
+        shelved = shelf.obtain(root, judge, own_git=own_git, progress=talk.progress)
+        base = shelved.base
+        session = Session(
+            name=final,
+            directory=scratch,
+            workspace=root,
+            created=now(),
+            backend=backend_name,
+            sandbox=sandbox_name,
+            own_git=own_git,
+            network=confinement.network,
+            read_only=confinement.read_only,
+            tools=confinement.tools,
+            warnings=base.warnings,
+            base_id=shelved.id,
+        )
+        for directory in (session.layer.upperdir, session.layer.workdir, session.layer.merged):
+            directory.mkdir(mode=0o700)
+        session.journals.mkdir(mode=0o700)
+        os.chmod(session.layer.upperdir, base.lowerdir.stat().st_mode & 0o777)
+        store.save(session)
+    with suppress(OverlaywsError), shelf.locked(root):
+        drop_bases(store, root)
+    for warning in base.warnings:
+        talk.warning(warning)
+    return store.load(final)
+
+
+@contextmanager
+def writing(store: Store) -> Iterator[None]:
+    """What goes wrong while files are written is an UnableError that names the state directory."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        full = getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "full" in str(error)
+        raise UnableError(
+            f"cannot write to the state directory {store.home}: {getattr(error, 'strerror', None) or error}",
+            hint="free some space, or set OVERLAYWS_HOME to a directory with more" if full else "check its disk",
+        ) from error
+
+
+def preview(
+    workspace: Path | str,
+    *,
+    store: Store | None = None,
+    ignore_files: Sequence[Path] = (),
+    hide: Sequence[str] = (),
+    show: Sequence[str] = (),
+    gitignore: bool = False,
+) -> Preview:
+    """What a session started now would show and hide, by which rules (``start --dry-run``). Nothing is made.
+
+    Raises as ``start``, but for what only the making of a session can raise.
+    """
+    from overlayws.base.preview import preview as look
+
+    root = checked_workspace(Path(workspace), (store or default_store()).home)
+    return look(root, _judge(root, ignore_files, hide, show, gitignore))
+
+
+def explain(
+    workspace: Path,
+    paths: Sequence[str],
+    *,
+    ignore_files: Sequence[Path] = (),
+    hide: Sequence[str] = (),
+    show: Sequence[str] = (),
+    gitignore: bool = False,
+    talk: Talk = SILENT,
+) -> list[tuple[str, str, str]]:
+    """(path, verdict, why) for paths relative to ``workspace``, as ``start`` would decide now: ``visible``,
+    ``redacted``, ``hidden`` or ``blocked``."""
+    from overlayws.base.explain import explain as explain_paths
+
+    judge = _judge(workspace, ignore_files, hide, show, gitignore)
+    for warning in judge.rules.warnings:
+        talk.warning(warning)
+    return explain_paths(workspace, judge, paths)
+
+
+def _judge(
+    root: Path,
+    ignore_files: Sequence[Path],
+    hide: Sequence[str],
+    show: Sequence[str],
+    gitignore: bool,
+) -> Judge:
+    from overlayws.base.contents import spared
+    from overlayws.base.gitignore import ignored_by_git
+    from overlayws.base.judge import Judge
+    from overlayws.filter.contents import Inspector
+    from overlayws.filter.sources import load_filter
+
+    rules = load_filter(root, ignore_files=ignore_files, hide=hide, show=show, user_rules=_user_rules())
+    also = ignored_by_git(root, os.environ, every_file=bool(show)) if gitignore else {}
+    for path in spared(rules, also):  # --show is the last word
+        del also[path]
+    return Judge(rules, Inspector(), also)
+
+
+def _user_rules() -> bytes | None:
+    try:
+        return (user_config() / "ignore").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(f"cannot read {user_config() / 'ignore'}: {error.strerror}") from error
+
+
+def now() -> str:
+    """The time as session.json has it: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
