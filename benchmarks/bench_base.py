@@ -85,7 +85,8 @@ def test_git_worktree_add(benchmark: BenchmarkFixture, tree: Tree) -> None:
     if not repository.exists():
         subprocess.run(["git", "init", "-q", "--bare", str(repository)], check=True)
         subprocess.run([*git, "--work-tree", tree.workspace, "add", "-A"], check=True, cwd=tree.workspace)
-        subprocess.run([*git, "commit", "-qm", "all"], check=True)
+        commit = [*git, "--work-tree", tree.workspace, "commit", "-qm", "all"]
+        subprocess.run(commit, check=True, cwd=tree.workspace)
         subprocess.run([*git, "gc", "--quiet"], check=True)
     add = [*git, "worktree", "add", "-q", "--detach", "-f"]
     measure(benchmark, tree, lambda to: subprocess.run([*add, str(to), "HEAD"], check=True))

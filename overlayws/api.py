@@ -113,8 +113,7 @@ class View:
 
     session: Session
     changeset: ChangeSet  # the selection
-    digest: str  # of all changes
-    renames: tuple[Rename, ...]  # all
+    whole: ChangeSet
     manifest: Manifest
     base: Contents
     theirs: Contents
@@ -141,8 +140,7 @@ def viewing(
             Contents(layer.upperdir) as theirs,
         ):
             changeset = scan_layer(layer, manifest, prefix, own_git=session.own_git)
-            selection = select(changeset, paths)
-            yield View(session, selection, changeset.digest, changeset.renames, manifest, base, theirs)
+            yield View(session, select(changeset, paths), changeset, manifest, base, theirs)
 
 
 def scan(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -> ChangeSet:
@@ -177,15 +175,17 @@ def apply(
     ``digest``: refuse unless the whole change set still has it. ``dry_run``: only plan. Raises ConflictError
     (nothing was written), UntrustedError for another digest or an incomplete capture, UnableError.
     """
+    from overlayws.apply.earlier import earlier
     from overlayws.apply.execute import execute
+    from overlayws.apply.execute import recover as recover_journals
     from overlayws.apply.lock import workspace_lock
     from overlayws.apply.plan import plan_apply
 
     store = store or default_store()
     with viewing(session, paths, store=store, talk=talk) as view:
-        if digest is not None and digest != view.digest:
+        if digest is not None and digest != view.whole.digest:
             raise UntrustedError(
-                f"the changes of session {session.name} are {view.digest} now, not {digest}",
+                f"the changes of session {session.name} are {view.whole.digest} now, not {digest}",
                 hint="look at them again: overlayws diff",
             )
         if view.changeset.problems:
@@ -198,17 +198,25 @@ def apply(
         def planned(changes: Sequence[Change]) -> ApplyPlan:
             return plan_apply(
                 session.workspace, changes, view.manifest, view.base, view.theirs,
-                on_conflict=on_conflict, umask=umask, allow=frozenset(allow),
+                on_conflict=on_conflict, umask=umask, allow=frozenset(allow), left=left,
             )  # fmt: skip
 
         with workspace_lock(store.home, session.workspace, lambda: talk.notice(_waiting(session.workspace))):
+            # What an earlier command could not tidy up is done first; mostly there is nothing.
+            for line in recover_journals(session.journals, session.workspace):
+                talk.warning(line)
+            left = earlier(applied_journals(session))
             plan = planned(view.changeset.changes)
             if dry_run or not view.changeset.changes:
                 return plan
-            whole = view.changeset.digest == view.digest and not plan.refused
+            whole = view.changeset.digest == view.whole.digest and not plan.refused
             journal, then = _next_journal(session), "applied" if whole else "partly-applied"
             with _doing(store, session, "apply", journal, then):
                 execute(plan, journal, view.theirs, skip_refused=skip_refused)
+            if not whole:  # it may have been the last part
+                left = earlier(applied_journals(session))
+                rest = planned(view.whole.changes)
+                then = "partly-applied" if rest.steps or rest.conflicts or rest.refused else "applied"
             store.save(replace(session, state=then))
     return plan
 
@@ -229,7 +237,7 @@ def undo(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -
         journals = applied_journals(session)
         if not journals:
             raise UsageError(f"nothing of session {session.name} is applied", hint="overlayws list shows the sessions")
-        count = len(load(Journal(journals[-1]).apply_record).moves)
+        count = len({move.path for move in load(Journal(journals[-1]).apply_record).moves})
         then = "partly-applied" if journals[:-1] else "captured"
         then = session.state if session.state == "discarded" else then
         with (
@@ -293,7 +301,7 @@ def discard(session: Session, paths: Sequence[str] = (), *, store: Store | None 
 
 def _warn_of_halves(view: View, talk: Talk) -> None:
     dropped = {change.path for change in view.changeset.changes}
-    for rename in view.renames:
+    for rename in view.whole.renames:
         if rename.new in dropped and rename.old not in dropped:
             talk.warning(f"{rename.old} stays deleted; it was renamed to {rename.new}")
         elif rename.old in dropped and rename.new not in dropped:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from overlayws.apply.earlier import Earlier, is_earlier
 from overlayws.apply.look import BARRED, Barred, Look
 from overlayws.apply.merge3 import is_text, merge3
 from overlayws.apply.refuse import ADMISSIBLE, fold, refused
@@ -45,13 +46,14 @@ def plan_apply(
     on_conflict: str = "fail",
     umask: int = 0o022,
     allow: frozenset[str] = frozenset(),
+    left: Earlier | None = None,
 ) -> ApplyPlan:
     """What it takes to bring ``changes`` into ``workspace``: steps, conflicts, refused changes, notes.
 
     ``base`` holds the contents that the program was given, ``theirs`` the accepted ones. ``on_conflict``: ``fail``
     lists a conflict, ``ours`` leaves the workspace's side, ``theirs`` takes the accepted side where that loses no
     hidden or redacted byte, ``markers`` writes text with conflict markers. ``allow`` admits refused classes
-    (only ``symlink-outside`` can be). Reads a file of the workspace only where it was touched since start.
+    (only ``symlink-outside`` can be). ``left`` is what earlier applies of the session left: no edit of the user's. Reads a file of the workspace only where it was touched since start.
 
     Raises UsageError (unknown option value, no such workspace), UnableError (something cannot be read),
     UntrustedError (paths that are not plain, contents that changed since the scan).
@@ -63,7 +65,7 @@ def plan_apply(
             f"class {min(unknown)!r} cannot be admitted", hint="these can: " + ", ".join(sorted(ADMISSIBLE))
         )
     with Look(workspace) as look:
-        planner = _Planner(look, manifest, base, theirs, on_conflict, umask)
+        planner = _Planner(look, manifest, base, theirs, on_conflict, umask, left or {})
         planner.run(changes, allow)
         return ApplyPlan(
             workspace,
@@ -87,10 +89,17 @@ def _position(step: Step) -> tuple[int, int, bytes]:
 
 class _Planner:
     def __init__(
-        self, look: Look, manifest: Manifest, base: Contents, theirs: Contents, on_conflict: str, umask: int
+        self,
+        look: Look,
+        manifest: Manifest,
+        base: Contents,
+        theirs: Contents,
+        on_conflict: str,
+        umask: int,
+        left: Earlier,
     ) -> None:
         self.look, self.manifest, self.base, self.theirs = look, manifest, base, theirs
-        self.on_conflict, self.umask = on_conflict, umask
+        self.on_conflict, self.umask, self.left = on_conflict, umask, left
         self.steps: list[Step] = []
         self.conflicts: list[Conflict] = []
         self.refused: list[Conflict] = []
@@ -128,7 +137,12 @@ class _Planner:
             seen = None
         else:
             seen = self.look.seen(path)
-        if after is None:
+        if seen is not None and is_earlier(self.left, self.look, path, seen) and not redacted(self.manifest.get(path)):
+            if after is None:
+                self._take(self._remove(path, seen))
+            elif not is_after(self.look, path, after, seen, self.theirs):
+                self._take(*(self._replace(path, after, seen) or ()))
+        elif after is None:
             if before is not None and seen is not None:
                 self._deleted(change, before, seen)
         elif before is None:

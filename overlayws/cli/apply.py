@@ -56,7 +56,7 @@ def apply_command(
         if not (dry_run or yes):
             # What is confirmed is what is applied: the digest is taken here.
             with api.viewing(session, paths, store=store, talk=talk) as view:
-                digest = digest or view.digest
+                digest = digest or view.whole.digest
                 question = f"{summarize(view.changeset)}. Apply to {visible(str(session.workspace))}?"
                 anything = bool(view.changeset.changes)
             if anything and not confirmed(question, yes=False):

@@ -53,7 +53,7 @@ def diff_command(arguments: tuple[str, ...], form: str | None, word: bool, conte
             listed = [] if form is None else rows(changeset, repository)
         base = {"mode": "copy", **view.manifest.counts()} if form == "json" else {}
     if form == "json":
-        document = render.as_json(changeset, listed, session=session.name, base=base, digest=view.digest)
+        document = render.as_json(changeset, listed, session=session.name, base=base, digest=view.whole.digest)
         click.echo(json.dumps(document, indent=2))
     elif form == "name-status":
         click.echo(render.name_status(listed), nl=False)

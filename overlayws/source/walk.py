@@ -24,7 +24,10 @@ def list_directory(root: int, path: str) -> list[tuple[str, os.stat_result]]:
                     continue
     finally:
         os.close(fd)
-    found.sort(key=lambda item: os.fsencode(item[0]))
+    if all(name.isascii() for name, _ in found):
+        found.sort()  # names are unique, so nothing but names is compared
+    else:
+        found.sort(key=lambda item: os.fsencode(item[0]))
     return found
 
 

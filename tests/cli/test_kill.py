@@ -26,6 +26,13 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
         time.sleep(0.002)
 
 
+def reached(child: subprocess.Popen[bytes], mark: Path, text: bytes = b"") -> None:
+    """Waits until ``mark`` exists (and holds ``text``), or the child has ended."""
+    wait_until(
+        lambda: child.poll() is not None or (mark.exists() and (not text or text in mark.read_bytes())), str(mark)
+    )
+
+
 def kill(child: subprocess.Popen[bytes]) -> None:
     child.kill()
     child.communicate(timeout=30)
@@ -47,7 +54,7 @@ def test_while_the_workspace_is_copied(overlayws: Program, workspace: Path) -> N
     before = stamps(workspace)
     for delay in (0.0, 0.05, 0.15):
         child = overlayws.started("start", "--name", "s", "--no-run")
-        wait_until(lambda: overlayws.home.exists() and len(list(overlayws.home.rglob("many"))) > 0, "a copy")
+        wait_until(lambda: any("many" in names for _, names, _ in os.walk(overlayws.home)), "a copy")
         time.sleep(delay)
         kill(child)
         nothing_runs(overlayws)
@@ -57,6 +64,7 @@ def test_while_the_workspace_is_copied(overlayws: Program, workspace: Path) -> N
         assert stamps(workspace) == before
         overlayws("discard", "s", "--yes", code=None)
         overlayws("gc", "--yes")
+        assert not any("many" in names for _, names, _ in os.walk(overlayws.home)), "half a base is left"
     overlayws("start", "--name", "s", "--", "sh", "-c", "rm -r many")
     assert b" 3000 deleted" in overlayws("status").out
 
@@ -95,7 +103,7 @@ def test_while_the_copy_backend_captures(overlayws: Program, workspace: Path) ->
         os.close(read)
         assert child.stdout and child.stdout.readline() == b"ready\n"
         os.close(write)  # the command ends
-        wait_until(lambda: child.poll() is not None or (overlayws.session("s") / ".upper-next").exists(), "a capture")
+        reached(child, overlayws.session("s") / ".upper-next")
         time.sleep(delay)
         kill(child)
         nothing_runs(overlayws)
@@ -123,7 +131,7 @@ def test_during_an_apply_and_an_undo(overlayws: Program, workspace: Path, verb: 
             overlayws("apply", "s", "--yes")
         session = overlayws.session("s") / "session.json"
         child = overlayws.started(verb, "s", "--yes")
-        wait_until(lambda: child.poll() is not None or f'"doing": "{verb}"'.encode() in session.read_bytes(), verb)
+        reached(child, session, f'"doing": "{verb}"'.encode())
         time.sleep(delay)
         kill(child)
         overlayws(*then.split())
@@ -165,9 +173,7 @@ def test_during_a_discard_of_paths(overlayws: Program, workspace: Path, backend:
         overlayws("start", "--name", "s", "--backend", backend, "--", "sh", "-c", script)
         before = set(overlayws("diff", "s", "--name-status").out.splitlines())
         child = overlayws.started("discard", "s", *(f"new{n}" for n in range(1, 301)), "src/app.py", "--yes")
-        wait_until(
-            lambda: child.poll() is not None or (overlayws.session("s") / "work/discarding").exists(), "a discard"
-        )
+        reached(child, overlayws.session("s") / "work/discarding")
         time.sleep(delay)
         kill(child)
         after = set(overlayws("diff", "s", "--name-status").out.splitlines())
@@ -187,7 +193,7 @@ def test_during_a_discard_of_everything_and_during_gc(overlayws: Program, worksp
         )
         file = overlayws.session("s") / "session.json"
         child = overlayws.started("discard", "s", "--yes")
-        wait_until(lambda: b'"discarded"' in file.read_bytes(), "a discard")
+        reached(child, file, b'"discarded"')
         time.sleep(delay)
         kill(child)
         assert state(overlayws) == "discarded"

@@ -1,0 +1,65 @@
+"""A session is applied, its program goes on, and it is applied again: no edit of the user's is in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import overlayws
+from overlayws.apply.execute import ConflictError
+from overlayws.session.session import Session
+from overlayws.session.store import Store
+from tests.trees import make_tree
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "state")
+
+
+def started(tmp_path: Path, store: Store) -> Session:
+    ws = make_tree(tmp_path / "ws", {"a": "one\n", "b": "one\n", "gone": "x\n", "keep": "k\n"})
+    return overlayws.start(ws, store=store, backend="copy", git="none")
+
+
+def change(session: Session, store: Store, script: str) -> None:
+    assert overlayws.run(session, ["sh", "-c", script], store=store).exit_code == 0
+
+
+@pytest.mark.bwrap
+def test_what_the_program_changed_twice_is_applied_twice(tmp_path: Path, store: Store) -> None:
+    session = started(tmp_path, store)
+    change(session, store, "echo two > a; echo new > added; ln -s a link")
+    overlayws.apply(session, store=store)
+    change(session, store, "echo three > a; rm added; echo last > b; ln -sf b link; rm gone")
+    overlayws.apply(session, store=store)
+    ws = tmp_path / "ws"
+    assert (ws / "a").read_text() == "three\n" and (ws / "b").read_text() == "last\n"
+    assert (ws / "link").readlink() == Path("b") and not (ws / "gone").exists()
+    overlayws.undo(session, store=store)
+    assert (ws / "a").read_text() == "two\n" and (ws / "added").read_text() == "new\n" and (ws / "gone").exists()
+    overlayws.undo(session, store=store)
+    assert (ws / "a").read_text() == "one\n" and not (ws / "added").exists()
+
+
+@pytest.mark.bwrap
+def test_an_edit_of_the_users_in_between_is_still_a_conflict(tmp_path: Path, store: Store) -> None:
+    session = started(tmp_path, store)
+    change(session, store, "echo two > a")
+    overlayws.apply(session, store=store)
+    (tmp_path / "ws/a").write_text("the user's\n")
+    change(session, store, "echo three > a")
+    with pytest.raises(ConflictError):
+        overlayws.apply(session, store=store)
+    assert (tmp_path / "ws/a").read_text() == "the user's\n"
+
+
+@pytest.mark.bwrap
+def test_the_last_of_several_partial_applies_completes_it(tmp_path: Path, store: Store) -> None:
+    session = started(tmp_path, store)
+    change(session, store, "echo two > a; echo two > b")
+    overlayws.apply(session, ["a"], store=store)
+    assert store.load(session.name).state == "partly-applied"
+    overlayws.apply(session, ["b"], store=store)
+    assert store.load(session.name).state == "applied"
