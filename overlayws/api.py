@@ -36,7 +36,7 @@ from overlayws.upkeep import (
 
 if TYPE_CHECKING:
     from overlayws.apply.plan import ApplyPlan
-    from overlayws.changes.change import Change, ChangeSet, Rename
+    from overlayws.changes.change import Change, ChangeSet
     from overlayws.changes.contents import Contents
     from overlayws.run.sandbox import RunResult
 

@@ -11,7 +11,7 @@ import overlayws
 
 ROOT = Path(overlayws.__file__).parent
 ORDER = (
-    "errors atomic beneath source filter base layer egress run changes review policy apply session upkeep starting api "
+    "errors atomic beneath cleangit source filter base layer egress run changes review policy apply session upkeep starting api "
     "cli"
 ).split()
 PROGRAMS = {"layer/enter.py", "run/supervise.py"}  # started by path with -I -S: only the standard library

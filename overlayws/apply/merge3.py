@@ -7,8 +7,9 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 
+from overlayws.cleangit import ENVIRONMENT
+
 LIMIT = 16 << 20  # bytes; larger files are never merged
-_PATH = "/usr/local/bin:/usr/bin:/bin"  # the caller's may begin with a directory that a program can write
 _SECONDS = 60  # xdiff is quadratic at worst, and the content is hostile
 
 
@@ -42,14 +43,7 @@ def merge3(base: bytes, ours: bytes, theirs: bytes) -> Merged:
         for name, data in (("ours", ours), ("base", base), ("theirs", theirs)):
             with open(os.path.join(private, name), "xb") as file:
                 file.write(data)
-        environment = {
-            "PATH": _PATH,
-            "LC_ALL": "C",
-            "HOME": "/nonexistent",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_CEILING_DIRECTORIES": os.path.dirname(os.path.realpath(private)),
-        }
+        environment = {**ENVIRONMENT, "GIT_CEILING_DIRECTORIES": os.path.dirname(os.path.realpath(private))}
         labels = ("-L", "ours (workspace)", "-L", "base", "-L", "theirs (accepted)")
         command = ["git", "merge-file", "-p", *labels, "ours", "base", "theirs"]
         try:

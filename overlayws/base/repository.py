@@ -11,16 +11,11 @@ import os
 import subprocess
 from pathlib import Path
 
+from overlayws.cleangit import ENVIRONMENT
 from overlayws.errors import UnableError
 
 _ENVIRONMENT = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/nonexistent",
-    "LC_ALL": "C",
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_TERMINAL_PROMPT": "0",
+    **ENVIRONMENT,
     "GIT_AUTHOR_NAME": "overlayws",
     "GIT_AUTHOR_EMAIL": "overlayws@localhost",
     "GIT_COMMITTER_NAME": "overlayws",

@@ -20,6 +20,7 @@ from typing import IO
 from overlayws.changes.change import Change, ChangeSet
 from overlayws.changes.contents import Contents
 from overlayws.changes.gitname import is_git_name
+from overlayws.cleangit import ENVIRONMENT
 from overlayws.errors import OverlaywsError, UnableError
 from overlayws.source.entry import Entry, Kind
 
@@ -31,13 +32,7 @@ _PIPE = 1 << 20  # bytes; with the usual 64 KiB the two processes mostly wait fo
 _LONGEST = 4095  # bytes of a path that git apply can open (PATH_MAX)
 
 _ENVIRONMENT = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/nonexistent",
-    "LC_ALL": "C",
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_TERMINAL_PROMPT": "0",
+    **ENVIRONMENT,
     "GIT_LITERAL_PATHSPECS": "1",
     # Without it fast-import gives every blob's memory back to the kernel, and takes twice as long (mallopt(3)).
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
