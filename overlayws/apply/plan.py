@@ -53,7 +53,8 @@ def plan_apply(
     ``base`` holds the contents that the program was given, ``theirs`` the accepted ones. ``on_conflict``: ``fail``
     lists a conflict, ``ours`` leaves the workspace's side, ``theirs`` takes the accepted side where that loses no
     hidden or redacted byte, ``markers`` writes text with conflict markers. ``allow`` admits refused classes
-    (only ``symlink-outside`` can be). ``left`` is what earlier applies of the session left: no edit of the user's. Reads a file of the workspace only where it was touched since start.
+    (only ``symlink-outside`` can be). ``left`` is what earlier applies of the session left: no edit of the user's.
+    Reads a file of the workspace only where it was touched since start.
 
     Raises UsageError (unknown option value, no such workspace), UnableError (something cannot be read),
     UntrustedError (paths that are not plain, contents that changed since the scan).

@@ -66,6 +66,6 @@ def test_no_configuration_has_a_say(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_git_there_is_no_merge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PATH", "/nonexistent")
+    monkeypatch.setitem(module.ENVIRONMENT, "PATH", "/nonexistent")
     merged = merge3(b"a\n", b"b\n", b"c\n")
     assert merged.content is None and "git" in merged.why
