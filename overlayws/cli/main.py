@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 import click
 
@@ -92,7 +93,13 @@ def cli() -> None:
 
 def main() -> None:
     """The console script: parse, call, print; errors as one line and a hint, with the exit code of their class."""
-    sys.exit(_exit_code())
+    code = _exit_code()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _drop(stream)
+    sys.exit(code)
 
 
 def _exit_code() -> int:
@@ -110,10 +117,10 @@ def _exit_code() -> int:
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", "", 130)
     except (_ReaderGone, BrokenPipeError):  # nothing is wrong, but nothing more can be written
-        _drop_output()
+        _drop(sys.stdout)
         return 128 + signal.SIGPIPE
     except OSError as error:
-        _drop_output()
+        _drop(sys.stdout)
         where = f": {error.filename!r}" if error.filename is not None else ""
         return _say(f"{error.strerror or error}{where}", "overlayws doctor says what this machine can do", 3)
     except Exception:  # a bug of ours; its status must not be taken for an answer, nor for the command's own
@@ -133,10 +140,10 @@ def _usage(error: click.ClickException) -> int:
     return _say(message, f"{command} --help", 2)
 
 
-def _drop_output() -> None:
-    """What is still buffered for stdout cannot be written: the interpreter must not try again at its end."""
+def _drop(stream: TextIO) -> None:
+    """What is still buffered cannot be written: the interpreter must not try again at its end (exit status 120)."""
     with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _say(message: str, hint: str, code: int) -> int:

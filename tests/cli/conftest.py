@@ -93,7 +93,8 @@ class Program:
         return subprocess.Popen([*PROGRAM, *arguments], cwd=cwd, env=env, **options)
 
     def environment(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
-        env = {**os.environ, **(changes or {})}
+        # Buffered output, as users have it: what cannot be written is then met at the very end.
+        env = {**os.environ, "PYTHONUNBUFFERED": None, **(changes or {})}
         return {name: value for name, value in env.items() if value is not None}
 
     def session(self, name: str) -> Path:

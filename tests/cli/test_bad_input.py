@@ -171,7 +171,7 @@ def test_without_git_it_says_so(overlayws: Program, workspace: Path, tmp_path: P
     (workspace / ".git").mkdir()
     no_git = in_namespace(
         """cd "$TMP" && mkdir -p orig bin && mount --bind /usr/bin orig
-        for p in orig/*; do ln -sf "$TMP/$p" bin; done; rm bin/git && mount --bind bin /usr/bin""",
+        ln -sf "$TMP"/orig/* bin; rm bin/git && mount --bind bin /usr/bin""",
         tmp_path,
     )
     assert "git is not installed" in overlayws("diff", code=3, enter=no_git).error

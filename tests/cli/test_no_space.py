@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from overlayws import api
+from overlayws.errors import UnableError
+from overlayws.layer import plaincopy
 from tests.cli.conftest import BACKEND, PROGRAM, Program, in_namespace
 from tests.trees import make_tree, read_tree, stamps
 
@@ -127,3 +131,21 @@ def test_a_limit_on_the_size_of_files_is_no_space_either(overlayws: Program, wor
     assert stamps(workspace) == before
     assert json.loads(overlayws("status", "--json").out)["state"] == "captured"
     overlayws("apply", "--yes")
+
+
+def test_a_command_whose_capture_failed_did_run(
+    overlayws: Program, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it changed waits in the private copy, and nobody may take the old upperdir for all of it."""
+    session = api.start(workspace, name="s", backend="copy")
+
+    def no_room(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plaincopy, "difference", no_room)
+        with pytest.raises(UnableError, match="No space left") as error:
+            api.run(session, ["sh", "-c", "echo x > new"])
+    assert error.value.exit_code == 3 and error.value.hint
+    assert json.loads((overlayws.session("s") / "session.json").read_bytes())["state"] == "interrupted"
+    assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"

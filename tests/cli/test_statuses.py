@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -88,6 +89,18 @@ def test_a_full_disk_behind_stdout_is_an_error_and_not_a_traceback(overlayws: Pr
             assert "No space left" in overlayws(*command, code=3, stdout=full).error
 
 
+def test_output_that_a_full_disk_does_not_take_is_told_once(overlayws: Program, tmp_path: Path) -> None:
+    """Unlike /dev/full a file is buffered: the interpreter would try again at its end, and fail again."""
+    overlayws("start", "--name", "s", "--no-run")
+
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    with (tmp_path / "out").open("wb") as out:
+        for command in (["list"], ["--help"], ["list", "--json"]):
+            assert "File too large" in overlayws(*command, code=3, stdout=out, preexec_fn=no_room).error
+
+
 def test_a_reader_that_goes_away_is_no_traceback(overlayws: Program) -> None:
     overlayws("start", "--name", "s", "--", "sh", "-c", "seq 200000 > new; seq 200000 > new2")
     for command in (["diff"], ["diff", "--json"], ["status"], ["list"]):
@@ -107,13 +120,17 @@ def test_nobody_reading_stderr_does_not_stop_an_apply(overlayws: Program, worksp
     assert (workspace / "new").read_text() == "x\n"
 
 
-@pytest.mark.parametrize("env", [{"LANG": "C", "LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "nonsense"}])
+ENCODINGS = [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}]
+LOCALES = [{"LANG": "C", "LC_ALL": "C"}, {"LC_ALL": "nonsense"}, *ENCODINGS]
+
+
+@pytest.mark.parametrize("env", LOCALES, ids=str)
 def test_any_locale_will_do(overlayws: Program, workspace: Path, env: dict[str, str]) -> None:
     (workspace / "é").write_text("ü\n")
-    done = overlayws("start", "--name", "s", "--", "sh", "-c", "echo ö >> é; echo x > ñ; echo out", env=env)
+    done = overlayws("start", "--name", "s", "--", "sh", "-c", "echo ö >> é; echo x > ł; echo out", env=env)
     assert done.out == b"out\n"
     for command in (["diff"], ["diff", "--stat"], ["diff", "--name-status"], ["diff", "--json"], ["status"], ["list"]):
         overlayws(*command, env=env)
-    overlayws("diff", "nosuch-ñ", env=env, code=2)
+    overlayws("diff", "nosuch-ł", env=env, code=2)
     overlayws("apply", "--yes", "é", env=env)
     assert (workspace / "é").read_text() == "ü\nö\n"

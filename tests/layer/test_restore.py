@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from overlayws.layer.all_backends import BACKENDS
 from overlayws.layer.mount import Layer
 from overlayws.layer.restore import Replaced, restore
 from overlayws.layer.whiteout import Marks
-from overlayws.source.remove import remove_below
+from overlayws.source.remove import remove_below, remove_tree
 from tests import operations
 from tests.test_random_operations import BACKEND, SEEDS, START
 from tests.trees import Dir, File, Node, Special, Symlink, make_tree, read_tree
@@ -88,7 +87,7 @@ def test_a_random_half_of_random_changes_goes_and_the_rest_stays(backend: str, f
         except BaseException as error:
             error.add_note(f"seed {seed} on backend {backend}")
             raise
-        shutil.rmtree(where)
+        remove_tree(where)
 
 
 def _one(session: Session, seed: int) -> None:
@@ -198,6 +197,16 @@ def test_attributes_that_the_program_took_or_set_are_put_back(backend: str, tmp_
     session.discard("d")
     assert session.scan().changes == ()
     session.change("test -f d/f")
+
+
+@EVERY_BACKEND
+def test_an_attribute_of_a_directory_alone_stays_away_when_a_command_runs_again(backend: str, tmp_path: Path) -> None:
+    session = start(tmp_path, backend, {"d/f": "f\n"})
+    set_one = "import os, sys; os.setxattr(sys.argv[1] + '/d', 'user.x', b'1')"
+    session.run(sys.executable, "-c", set_one, os.fspath(session.layer.merged))
+    session.discard("d")
+    session.change("echo x > new")
+    assert [c.path for c in session.scan().changes] == ["new"]
 
 
 @EVERY_BACKEND
