@@ -20,9 +20,15 @@ from overlayws.cli.terminal import say, visible, warn
 @click.option("--digest", metavar="DIGEST", help="Refuse unless the change set (overlayws status) still has it.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done.")
 @click.option("--on-conflict", type=click.Choice(["fail", "ours", "theirs", "markers"]), default="fail",
-              help="Where you and the program changed the same lines.")  # fmt: skip
+              help="Where you and the program changed the same lines: write nothing (the default), keep your side, "
+              "take the program's, or mark both.")  # fmt: skip
 @click.option("--skip-refused", is_flag=True, help="Leave out what is never applied, and apply the rest.")
-@click.option("--allow", multiple=True, metavar="CLASS", help="Apply a refused class all the same (repeatable).")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="CLASS",
+    help="Apply a refused class all the same; symlink-outside can be (repeatable).",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def apply_command(

@@ -18,6 +18,9 @@ def doctor_command(as_json: bool) -> int:
     """Say which backends and sandboxes this machine can use, and for the others why not.
 
     Each is tried, not guessed. The exit status is 3 where a session could not be started.
+
+    \b
+      overlayws doctor
     """
     found = upkeep.doctor()
     if as_json:

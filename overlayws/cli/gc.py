@@ -17,6 +17,10 @@ def gc_command(damaged: bool, yes: bool) -> int:
     """Remove finished sessions (applied or discarded) and what crashes left.
 
     An apply of a removed session can no longer be undone.
+
+    \b
+      overlayws gc
+      overlayws gc --yes --damaged
     """
     store = opened()
     names = upkeep.finished(store, damaged=damaged)

@@ -14,7 +14,14 @@ from overlayws.cli.terminal import say, visible, warn
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print the sessions as JSON.")
 def list_command(as_json: bool) -> None:
-    """List the sessions, oldest first."""
+    """List the sessions, oldest first: name, state, when it was made (UTC), workspace.
+
+    \b
+    new             nothing was run in it yet        applied      all of its changes are in the workspace
+    running         a command is running             partly-applied
+    captured        there is something to look at    discarded    nothing but what undo needs is left
+    interrupted     so is there; a command was killed
+    """
     from overlayws.session.record import as_dict
 
     store = opened()

@@ -85,6 +85,8 @@ def cli() -> None:
       overlayws apply                         keep it
       overlayws undo                          or not, after all
 
+    SESSION may be left out: it is the newest session of the workspace that you are in.
+
     \b
     Completion of commands, options and sessions in bash (likewise zsh_source, fish_source):
       eval "$(_OVERLAYWS_COMPLETE=bash_source overlayws)"
@@ -115,6 +117,8 @@ def _exit_code() -> int:
     except click.ClickException as error:
         return _usage(error)
     except (click.Abort, KeyboardInterrupt):
+        # It is heard; another ^C must not turn the orderly end into a traceback or a death by signal.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         return _say("interrupted", "", 130)
     except (_ReaderGone, BrokenPipeError):  # nothing is wrong, but nothing more can be written
         _drop(sys.stdout)

@@ -18,7 +18,8 @@ def run_command(context: click.Context, session: str | None, env: tuple[str, ...
     """Run another command in SESSION, on top of what it changed so far.
 
     \b
-      overlayws run calm-otter -- pytest
+      overlayws run -- pytest
+      overlayws run calm-otter -- sh -c 'make && make test'
     """
     command = command_of(context)
     if not command:

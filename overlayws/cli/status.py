@@ -16,7 +16,12 @@ from overlayws.cli.terminal import visible
 @click.argument("session", required=False, shell_complete=session_names)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def status_command(session: str | None, as_json: bool) -> None:
-    """Show SESSION: its state, its commands, and what they changed."""
+    """Show SESSION: its state, its commands, and what they changed.
+
+    \b
+      overlayws status
+      overlayws status calm-otter --json
+    """
     from overlayws.session.record import as_dict
 
     store = opened()

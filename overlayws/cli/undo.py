@@ -16,7 +16,12 @@ from overlayws.cli.terminal import say, visible
 def undo_command(session: str | None, yes: bool) -> int:
     """Put the workspace back as it was before the last apply of SESSION, byte for byte.
 
-    Refused, and nothing is changed, where a file that was applied has been edited since.
+    Refused, and nothing is changed, where a file that was applied has been edited since. Several applies are undone one
+    by one, the last one first.
+
+    \b
+      overlayws undo
+      overlayws undo calm-otter --yes
     """
     store = opened()
     found = named(store, session)

@@ -49,7 +49,9 @@ class Person:
         """^C until it is heeded: between a prompt and the read(2) behind it Python can miss one."""
         while self._child.poll() is None:
             self.types("\x03")
-            self._read(time.monotonic() + 1)
+            patience = time.monotonic() + 3
+            while self._child.poll() is None and time.monotonic() < patience:
+                self._read(time.monotonic() + 0.1)
 
     def leaves(self) -> int:
         deadline = time.monotonic() + 30

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
+import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from overlayws.errors import UnableError, UsageError
-from overlayws.session.record import DamagedSession, from_bytes, to_bytes
+from overlayws.session.record import DamagedSession, as_dict, from_bytes, to_bytes
 from overlayws.session.session import Run, Session
 from overlayws.session.store import BusySession, Store
 
@@ -36,7 +39,8 @@ def test_a_session_survives_being_written_and_read(tmp_path: Path) -> None:
     workspace = Path("/work/na\udcffme\n")
     session = replace(
         a_session(tmp_path / "calm-otter", workspace),
-        runs=(Run(("a", "b\udcff"), "2026-01-01", 3, 0.5),), tools=("/opt/x",), state="captured",
+        runs=(Run(("a", "b\udcff"), "2026-01-01", 3, 0.5),), tools=("/opt/x",), state="captured", doing="apply",
+        journal="0002", then="applied", warnings=("n\udcff",),
     )  # fmt: skip
     assert from_bytes(to_bytes(session), tmp_path / "calm-otter") == session
 
@@ -65,9 +69,29 @@ def test_a_field_of_the_wrong_value_is_damage(store: Store, tmp_path: Path) -> N
         data.replace(b'"state": "new"', b'"state": "odd"'),
         data.replace(b'"calm-otter"', b'"other"'),
         data.replace(b'"created"', b'"extra": 1, "created"'),
+        data.replace(b'"doing": ""', b'"doing": "odd"'),
+        data.replace(b'"journal": ""', b'"journal": "../x"'),
+        data.replace(b'"then": ""', b'"then": "odd"'),
+        data.replace(b'"own_git": false', b'"own_git": 0'),
+        data.replace(b'"tools": []', b'"tools": [1]'),
+        data.replace(b'"tools": []', b'"tools": ["/a\\u0000b"]'),
+        data.replace(b'"runs": []', b'"runs": [{"command": ["x"], "started": "", "exit_code": "0", "duration": 1}]'),
+        data.replace(b'"backend": "copy"', b'"backend": 7'),
+        re.sub(rb'"workspace": "[^"]*"', b'"workspace": "relative"', data),
+        re.sub(rb'"workspace": "[^"]*"', rb'"workspace": "/\\ud800"', data),
     ):
+        assert wrong != data
         with pytest.raises(DamagedSession):
             from_bytes(wrong, session.directory)
+
+
+def test_scripts_are_told_valid_json_whatever_the_names_are(tmp_path: Path) -> None:
+    run = Run(("a", "b\udcff"), "2026-01-01")
+    session = replace(a_session(tmp_path / "s", Path("/n\udcff")), runs=(run,), warnings=("'n\udcff'",))
+    told = json.loads(json.dumps(as_dict(session)).encode("ascii"))
+    json.dumps(told, ensure_ascii=False).encode("utf-8")  # no lone surrogate in it
+    assert told["workspace"] == "/n\\xff" and base64.b64decode(told["workspace_b64"]) == b"/n\xff"
+    assert told["runs"][0]["command"] == ["a", "b\\xff"]
 
 
 def test_state_directories_are_private(store: Store, tmp_path: Path) -> None:
@@ -123,6 +147,39 @@ def test_the_newest_session_of_the_innermost_workspace_is_meant(store: Store, tm
     assert store.newest(outer).name == "one"
     with pytest.raises(UsageError):
         store.newest(tmp_path)
+
+
+def test_what_a_killed_diff_or_probe_left_is_swept_but_not_that_of_a_running_one(store: Store, tmp_path: Path) -> None:
+    session = make(store, tmp_path)
+    left, old, new = session.directory / "overlayws-diff-x", store.home / ".probe-old", store.home / ".probe-new"
+    for path in (left, old, new):
+        (path / "deep").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    with store.locked(session):
+        assert store.sweep() == [old]
+    assert store.sweep() == [left] and new.exists()
+
+
+def test_a_session_that_was_removed_cannot_be_locked(store: Store, tmp_path: Path) -> None:
+    session = make(store, tmp_path)
+    store.remove(session.name)
+    for lock in (store.locked(session), store.locked_now(session.name)):
+        with pytest.raises(UsageError, match="no session named"), lock:
+            pass
+    assert os.listdir(store.sessions) == []
+
+
+def test_a_directory_that_is_used_for_other_things_is_not_closed_to_others(tmp_path: Path) -> None:
+    home = tmp_path / "shared"
+    home.mkdir()
+    home.chmod(0o777)
+    (home / "of-somebody").write_text("")
+    with pytest.raises(UnableError, match="holds other files"):
+        Store(home).prepare()
+    assert home.stat().st_mode & 0o777 == 0o777
+    (home / "of-somebody").unlink()
+    Store(home).prepare()
+    assert home.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_lock_is_held_by_one(store: Store, tmp_path: Path) -> None:
