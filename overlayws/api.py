@@ -183,11 +183,7 @@ def apply(
 
     store = store or default_store()
     with viewing(session, paths, store=store, talk=talk) as view:
-        if digest is not None and digest != view.whole.digest:
-            raise UntrustedError(
-                f"the changes of session {session.name} are {view.whole.digest} now, not {digest}",
-                hint="look at them again: overlayws diff",
-            )
+        _still(view, digest)
         if view.changeset.problems:
             raise UntrustedError(
                 f"the capture is not complete: {view.changeset.problems[0]}",
@@ -271,8 +267,17 @@ def _next_journal(session: Session) -> Path:
     return session.journals / f"{max(numbers, default=0) + 1:04d}"
 
 
-def discard(session: Session, paths: Sequence[str] = (), *, store: Store | None = None, talk: Talk = SILENT) -> int:
+def discard(
+    session: Session,
+    paths: Sequence[str] = (),
+    *,
+    store: Store | None = None,
+    digest: str | None = None,
+    talk: Talk = SILENT,
+) -> int:
     """Drop the changes at or below ``paths``, or all of them with base and upperdir; how many were dropped.
+
+    ``digest``: refuse (UntrustedError) unless the whole change set still has it.
 
     What was applied stays applied, and can still be undone. A discarded session runs nothing any more. Where one half
     of a rename is dropped, a warning names the other, which stays.
@@ -284,19 +289,37 @@ def discard(session: Session, paths: Sequence[str] = (), *, store: Store | None 
     store = store or default_store()
     if paths:
         with viewing(session, paths, store=store, talk=talk) as view:
+            _still(view, digest)
             marks = Marks(backend_of(view.session).XATTR_PREFIX)
             _warn_of_halves(view, talk)
             with writing(store):
                 restore(view.session.layer, marks, [change.path for change in view.changeset.changes])
             return len(listed(view.changeset))
+    if digest is not None:
+        with viewing(session, store=store, talk=talk) as view:
+            _still(view, digest)
+            _drop(store, view.session)
+        return 0
     with store.locked(session, lambda: talk.notice(f"waiting for another command on session {session.name}")):
-        session = settled(store, store.load(session.name), talk)
-        # The state comes first: after a crash in between nobody takes half a change set for a whole one.
-        store.save(replace(session, state="discarded", doing="discard"))
-        with writing(store):
-            drop_layer(session)
-        store.save(replace(session, state="discarded"))
+        _drop(store, settled(store, store.load(session.name), talk))
     return 0
+
+
+def _drop(store: Store, session: Session) -> None:
+    # The state comes first: after a crash in between nobody takes half a change set for a whole one.
+    store.save(replace(session, state="discarded", doing="discard"))
+    with writing(store):
+        drop_layer(session)
+    store.save(replace(session, state="discarded"))
+
+
+def _still(view: View, digest: str | None) -> None:
+    """Raises UntrustedError unless the whole change set has ``digest`` (or None was asked for)."""
+    if digest is not None and digest != view.whole.digest:
+        raise UntrustedError(
+            f"the changes of session {view.session.name} are {view.whole.digest} now, not {digest}",
+            hint="look at them again: overlayws diff",
+        )
 
 
 def _warn_of_halves(view: View, talk: Talk) -> None:

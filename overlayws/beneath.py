@@ -38,17 +38,21 @@ def open_directory(root: int, path: str) -> int:
     missing, EXDEV where the path leaves the root. ValueError for a path that is not plain (see ``plain``).
     """
     global _have_openat2
-    if not path:
-        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
-    plain(path)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+    if not path:
+        return open_quietly(".", flags, root)
+    plain(path)
     name = os.fsencode(path)
     if _have_openat2 and len(name) < 4096:
-        how = _OpenHow(flags, 0, _RESOLVE)
-        fd: int = _syscall(_SYS_OPENAT2, root, name, ctypes.byref(how), ctypes.sizeof(how))
-        if fd >= 0:
-            return fd
-        number = ctypes.get_errno()
+        number = 0
+        for quiet in (os.O_NOATIME, 0):  # see open_quietly
+            how = _OpenHow(flags | quiet, 0, _RESOLVE)
+            fd: int = _syscall(_SYS_OPENAT2, root, name, ctypes.byref(how), ctypes.sizeof(how))
+            if fd >= 0:
+                return fd
+            number = ctypes.get_errno()
+            if number != errno.EPERM:
+                break
         # EPERM is what an old seccomp profile answers for a call it does not know.
         if number not in (errno.ENOSYS, errno.EPERM, errno.EAGAIN):
             raise OSError(number, os.strerror(number), path)
@@ -61,11 +65,20 @@ def _walk_down(root: int, path: str, flags: int) -> int:
     fd = os.dup(root)
     for component in path.split("/"):
         try:
-            below = os.open(component, flags, dir_fd=fd)
+            below = open_quietly(component, flags, fd)
         finally:
             os.close(fd)
         fd = below
     return fd
+
+
+def open_quietly(name: str, flags: int, parent: int | None) -> int:
+    """open(2) of ``name`` in the directory ``parent`` (None: the current one), for reading, without a new access time where that is allowed:
+    O_NOATIME is refused for another owner's file. Raises OSError."""
+    try:
+        return os.open(name, flags | os.O_NOATIME, dir_fd=parent)
+    except PermissionError:
+        return os.open(name, flags, dir_fd=parent)
 
 
 def split(path: str) -> tuple[str, str]:

@@ -145,23 +145,29 @@ def seen(store: Store, session: Session) -> Session:
     return session
 
 
-def finished(store: Store, *, damaged: bool = False) -> list[str]:
+def finished(store: Store, *, damaged: bool = False, held: str = "") -> list[str]:
     """The names of the sessions that ``gc`` may remove: applied, discarded, and on request those that can be neither
-    read nor recovered."""
+    read nor recovered. ``held`` is one whose lock the caller has."""
     sessions, broken = store.all()
     names = [s.name for s in sessions if s.state in ("applied", "discarded") and not s.doing]
     if damaged:
         names += [error.session for error in broken]
-        names += [s.name for s in sessions if s.doing and not store.is_locked(s)]  # ``recover`` could not help
+        names += [
+            s.name for s in sessions if s.doing and (s.name == held or not store.is_locked(s))
+        ]  # ``recover`` could not help
     return sorted(names)
 
 
-def gc(store: Store, names: Sequence[str], *, talk: Talk = SILENT) -> list[str]:
-    """Remove sessions and what crashes left; the names that were removed. Those in use are left."""
+def gc(store: Store, names: Sequence[str], *, damaged: bool = False, talk: Talk = SILENT) -> list[str]:
+    """Remove sessions and what crashes left; the names that were removed. Those in use are left, and those that are
+    not ``finished`` any more: between a question and its answer a session may have been used."""
     removed = []
     for name in names:
         try:
             with store.locked_now(name):
+                if name not in finished(store, damaged=damaged, held=name):
+                    talk.warning(f"session {name} was used meanwhile: it is left")
+                    continue
                 store.remove(name)
             removed.append(name)
         except OverlaywsError as error:

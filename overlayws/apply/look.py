@@ -13,7 +13,7 @@ from pathlib import Path
 
 from overlayws.apply.refuse import fold
 from overlayws.apply.step import Seen
-from overlayws.beneath import Directories, split
+from overlayws.beneath import Directories, open_quietly, split
 from overlayws.errors import UnableError, UsageError
 from overlayws.source.entry import Xattrs
 
@@ -161,7 +161,7 @@ class Look:
         try:
             # O_NONBLOCK: a FIFO put there meanwhile must not hang the open.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(split(path)[1], flags, dir_fd=self._parent(path))
+            fd = open_quietly(split(path)[1], flags, self._parent(path))
         except OSError as error:
             raise UnableError(f"cannot read {path!r}: {error.strerror}", hint="check its mode and owner") from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from overlayws.base.contents import Scan
 from overlayws.base.fingerprint import settled
 from overlayws.base.manifest import Finding, Stored, pack, signed
-from overlayws.beneath import open_directory
+from overlayws.beneath import open_directory, open_quietly
 from overlayws.filter.content_rules import Action
 from overlayws.source.copyfile import copy_file, may_reflink
 from overlayws.source.entry import Xattrs
@@ -96,11 +96,7 @@ class _Copier:
                 self._source = open_directory(self._root, parent)
                 self._made = open_directory(self._target, parent)
                 self._parent = parent
-            try:
-                fd = os.open(name, _READ | os.O_NOATIME, dir_fd=self._source)
-            except PermissionError:
-                # O_NOATIME is refused for another owner's file (open(2)): the file itself may still be readable.
-                fd = os.open(name, _READ, dir_fd=self._source)
+            fd = open_quietly(name, _READ, self._source)
             try:
                 self._file(path, name, fd)
             finally:

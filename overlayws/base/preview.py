@@ -13,7 +13,7 @@ from overlayws.base.judge import Judge
 from overlayws.base.manifest import REPOSITORY, Finding, Hidden
 from overlayws.base.report import warnings
 from overlayws.base.survey import Survey, hide_more
-from overlayws.beneath import open_directory, split
+from overlayws.beneath import open_directory, open_quietly, split
 from overlayws.filter.content_rules import Action
 from overlayws.source.entry import Kind
 from overlayws.source.walk import walk
@@ -106,7 +106,7 @@ def inspect_file(root: int, path: str, scan: Scan) -> tuple[Action, str, bytes |
     try:
         parent = open_directory(root, above)
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+            fd = open_quietly(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, parent)
         finally:
             os.close(parent)
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from overlayws.base.manifest import REPOSITORY, Hidden
-from overlayws.beneath import open_directory, split
+from overlayws.beneath import open_directory, open_quietly, split
 from overlayws.filter.match import Filter, Scope
 from overlayws.filter.secrets import BUILT_IN
 from overlayws.filter.verdict import describe
@@ -146,7 +146,7 @@ class _Reader:
         parent, name = split(self.path)
         above = open_directory(self._root, parent)
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
+            fd = open_quietly(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, above)
         finally:
             os.close(above)
         try:

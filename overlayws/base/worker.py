@@ -16,17 +16,27 @@ from overlayws.base.files import copy_files
 def send(out: BinaryIO, what: Any) -> None:
     """Write one frame. Raises OSError."""
     data = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
-    out.write(len(data).to_bytes(4) + data)
+    left = memoryview(len(data).to_bytes(4) + data)
+    while left:  # so may one write(2) take less
+        left = left[out.write(left) :]
     out.flush()
 
 
 def receive(source: BinaryIO) -> Any:
     """Read one frame. Raises EOFError where there is none."""
-    head = source.read(4)
-    data = source.read(int.from_bytes(head)) if len(head) == 4 else b""
-    if not data or len(data) != int.from_bytes(head):
-        raise EOFError("the other side is gone")
-    return pickle.loads(data)
+    return pickle.loads(_exactly(source, int.from_bytes(_exactly(source, 4))))
+
+
+def _exactly(source: BinaryIO, size: int) -> bytes:
+    """``size`` bytes: one read(2) of a pipe may give less than what is asked for."""
+    chunks = []
+    while size:
+        chunk = source.read(size)
+        if not chunk:
+            raise EOFError("the other side is gone")
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)
 
 
 def main(source: BinaryIO, out: BinaryIO) -> None:

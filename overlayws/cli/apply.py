@@ -12,7 +12,7 @@ from overlayws.apply.step import ApplyPlan, Conflict
 from overlayws.cli.context import named_or_paths, next_steps, opened, session_names, talking
 from overlayws.cli.prompt import confirmed
 from overlayws.cli.summary import summarize
-from overlayws.cli.terminal import say, visible, warn
+from overlayws.cli.terminal import json_path, say, visible, warn
 
 
 @click.command("apply")
@@ -94,7 +94,7 @@ def apply_command(
         )
         next_steps(f"overlayws undo {session.name}")
     else:
-        say("nothing to apply: the workspace has it all")
+        say(f"session {session.name}: nothing to apply, the workspace has it all")
     for refusal in plan.refused:
         say(f"left out: {visible(str(refusal))}")
     return 0
@@ -102,13 +102,13 @@ def apply_command(
 
 def _document(session: str, plan: ApplyPlan, *, applied: bool) -> dict[str, object]:
     def row(conflict: Conflict) -> dict[str, str]:
-        return {"path": visible(conflict.path), "reason": conflict.reason, "detail": conflict.detail}
+        return {**json_path(conflict.path), "reason": conflict.reason, "detail": conflict.detail}
 
     return {
         "schema": "overlayws.apply/1",
         "session": session,
         "applied": applied,
-        "steps": [{"path": visible(step.path), "action": step.action.value} for step in plan.steps],
+        "steps": [{**json_path(step.path), "action": step.action.value} for step in plan.steps],
         "conflicts": [row(conflict) for conflict in plan.conflicts],
         "refused": [row(conflict) for conflict in plan.refused],
         "notes": list(plan.notes),

@@ -96,11 +96,11 @@ def _below(session: Session, path: str) -> str:
         raise UsageError("an empty path", hint="name a path of the workspace, or none for all")
     start = session.workspace
     if not os.path.isabs(path):
-        cwd = here().resolve()
+        cwd = Path(os.path.realpath(here()))
         start = cwd if session.workspace == cwd or session.workspace in cwd.parents else start
     absolute = Path(os.path.normpath(os.path.join(start, path)))
     for above in (*reversed(absolute.parents), absolute):  # from the top: the first is outside of what it holds
-        if above.resolve() == session.workspace:
+        if os.path.realpath(above) == os.fspath(session.workspace):
             relative = os.fspath(absolute.relative_to(above))
             return "" if relative == "." else relative
     raise UsageError(f"{path!r} is outside the workspace {session.workspace}", hint="name a path of the workspace")

@@ -36,6 +36,7 @@ def diff_command(arguments: tuple[str, ...], form: str | None, word: bool, conte
     from overlayws.changes import render
     from overlayws.changes.git import private_repository, without_patch
     from overlayws.changes.listing import rows
+    from overlayws.changes.shown import listed as shown
     from overlayws.changes.terminal import for_terminal
 
     if word and form:
@@ -64,7 +65,7 @@ def diff_command(arguments: tuple[str, ...], form: str | None, word: bool, conte
     else:
         sys.stdout.buffer.write(patch)
     if form is None:
-        for change in without_patch(changeset.changes):
+        for change in without_patch(shown(changeset)):
             warn(f"not in the patch: {change.path} ({change.status})")
     for problem in changeset.problems:
         warn(f"not captured: {problem}")

@@ -23,11 +23,15 @@ def discard_command(arguments: tuple[str, ...], yes: bool) -> int:
     store = opened()
     session, paths = named_or_paths(store, arguments)
     what = ", ".join(visible(path) for path in paths) if paths else "all changes"
+    digest = None
+    if not yes and session.state != "discarded":
+        with talking(quiet=True) as talk:  # what is confirmed is what is dropped
+            digest = api.scan(session, store=store, talk=talk).digest
     if not confirmed(f"Discard {what} of session {session.name}?", yes=yes):
         say("nothing discarded")
         return 1
     with talking(quiet=True) as talk:
-        dropped = api.discard(session, paths, store=store, talk=talk)
+        dropped = api.discard(session, paths, store=store, digest=digest, talk=talk)
     if paths:
         say(f"{dropped} change{'' if dropped == 1 else 's'} discarded from session {session.name}")
         next_steps(f"overlayws diff {session.name}", f"overlayws apply {session.name}")

@@ -7,7 +7,7 @@ import click
 from overlayws import upkeep
 from overlayws.cli.context import opened
 from overlayws.cli.prompt import confirmed
-from overlayws.cli.terminal import say
+from overlayws.cli.terminal import say, warn
 
 
 @click.command("gc")
@@ -33,7 +33,7 @@ def gc_command(damaged: bool, yes: bool) -> int:
     if not confirmed(f"Remove {len(names)} session{'' if len(names) == 1 else 's'} ({', '.join(names)})?", yes=yes):
         say("nothing removed")
         return 1
-    for name in upkeep.gc(store, names):
+    for name in upkeep.gc(store, names, damaged=damaged, talk=upkeep.Talk(warning=warn)):
         say(f"removed {name}")
     if bases := upkeep.drop_bases(store):
         say(f"removed {len(bases)} unused base{'' if len(bases) == 1 else 's'}")

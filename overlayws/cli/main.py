@@ -119,6 +119,7 @@ def _exit_code() -> int:
     except (click.Abort, KeyboardInterrupt):
         # It is heard; another ^C must not turn the orderly end into a traceback or a death by signal.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        click.echo(err=True)  # the question that was asked has no end of line
         return _say("interrupted", "", 130)
     except (_ReaderGone, BrokenPipeError):  # nothing is wrong, but nothing more can be written
         _drop(sys.stdout)

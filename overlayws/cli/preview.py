@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from overlayws.cli.terminal import visible
+from overlayws.cli.terminal import json_path, visible
 
 if TYPE_CHECKING:
     from overlayws.base.preview import Preview, Size
@@ -41,15 +40,15 @@ def as_json(found: Preview) -> str:
         "schema": "overlayws.preview/1",
         "visible": {**_numbers(found.visible), "directories": found.directories},
         "hidden": [
-            {**_path(h.path), "kind": h.kind.value, "rule": h.rule, **_numbers(size)} for h, size in found.hidden
+            {**json_path(h.path), "kind": h.kind.value, "rule": h.rule, **_numbers(size)} for h, size in found.hidden
         ],
         "rules": [
             {"rule": rule, "paths": paths, **_numbers(size)} for rule, (paths, size) in sorted(found.by_rule().items())
         ],
-        "redacted": [_path(path) for path in found.redacted],
-        "skipped": [{**_path(path), "kind": kind.value} for path, kind in found.skipped],
-        "links_outside": [_path(path) for path in found.leaving],
-        "findings": [{**_path(f.path), "line": f.line, "rule": f.rule, "action": f.action} for f in found.findings],
+        "redacted": [json_path(path) for path in found.redacted],
+        "skipped": [{**json_path(path), "kind": kind.value} for path, kind in found.skipped],
+        "links_outside": [json_path(path) for path in found.leaving],
+        "findings": [{**json_path(f.path), "line": f.line, "rule": f.rule, "action": f.action} for f in found.findings],
         "blocked": bool(found.blocked),
         "warnings": list(found.warnings),
     }
@@ -69,16 +68,6 @@ def _size(size: Size) -> str:
 
 def _numbers(size: Size) -> dict[str, int]:
     return {"files": size.files, "size": size.size}
-
-
-def _path(path: str) -> dict[str, Any]:
-    data = os.fsencode(path)
-    shown = data.decode("utf-8", "backslashreplace")
-    if shown.encode() == data:
-        return {"path": shown}
-    import base64
-
-    return {"path": shown, "path_b64": base64.b64encode(data).decode("ascii")}
 
 
 def print_preview(found: Preview, *, json_wanted: bool) -> int:

@@ -34,6 +34,17 @@ def _escape(character: str) -> str:
     )
 
 
+def json_path(path: str) -> dict[str, str]:
+    """A path in a JSON document: where it is not UTF-8, escaped, and exact as Base64 beside it."""
+    data = os.fsencode(path)
+    shown = data.decode("utf-8", "backslashreplace")
+    if shown.encode() == data:
+        return {"path": shown}
+    import base64
+
+    return {"path": shown, "path_b64": base64.b64encode(data).decode("ascii")}
+
+
 def say(text: str = "") -> None:
     """A line of talk, on stderr. That nobody can read it is no reason to stop in the middle of an apply."""
     with suppress(OSError):

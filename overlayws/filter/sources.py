@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from overlayws.beneath import open_quietly
 from overlayws.errors import UsageError
 from overlayws.filter.ignorefile import Rule, parse, parse_line, printable
 from overlayws.filter.match import Filter
@@ -79,7 +80,7 @@ def _option(name: str, pattern: str) -> Rule:
 
 def _read_workspace(workspace: Path) -> bytes:
     try:
-        directory = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = open_quietly(os.fspath(workspace), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, None)
     except OSError as error:
         raise UsageError(
             f"cannot read the workspace {printable(str(workspace))}: {error.strerror}", hint="name a directory"
@@ -99,7 +100,7 @@ def _read(path: Path, directory: int | None) -> bytes:
     # O_NONBLOCK: opening a FIFO must not wait for a writer.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if directory is None else os.O_NOFOLLOW)
     try:
-        fd = os.open(path, flags, dir_fd=directory)
+        fd = open_quietly(os.fspath(path), flags, directory)
         try:
             st = os.fstat(fd)
             if not stat.S_ISREG(st.st_mode):

@@ -42,7 +42,7 @@ def checked_workspace(path: Path, state: Path) -> Path:
         raise UsageError("the whole file system is no workspace", hint="name the directory of one project")
     if workspace in homes():
         raise UsageError(f"the home directory {workspace} is no workspace", hint="name the directory of one project")
-    state = state.resolve()
+    state = Path(os.path.realpath(state))  # resolve() raises for a loop of links
     if state == workspace or workspace in state.parents:
         raise UsageError(
             f"the workspace {workspace} contains the state directory {state}",
@@ -60,4 +60,4 @@ def homes() -> set[Path]:
         homes.add(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:
         pass
-    return {Path(home).resolve() for home in homes if home and home != "/"}
+    return {Path(os.path.realpath(home)) for home in homes if home and home != "/"}

@@ -24,6 +24,7 @@ from overlayws.source.remove import remove_tree
 
 _STARTING = ".starting-"
 _REMOVED = ".removed-"
+_YOUNG = 60  # seconds
 _DIFF = "overlayws-diff-"
 _PROBES = (".probe-", ".doctor-")
 _PROBE_AGE = 3600  # seconds: a probe takes less than one, and holds no lock
@@ -115,7 +116,9 @@ class Store:
                 ) from None
             raise UsageError(f"no session named {name}", hint="overlayws list shows the sessions") from None
         except OSError as error:
-            raise UnableError(f"cannot read session {name}: {error.strerror}") from error
+            raise DamagedSession(
+                name, f"cannot read session.json: {error.strerror}", hint="remove it with: overlayws gc --damaged"
+            ) from error
         return from_bytes(data, directory)
 
     def names(self) -> list[str]:
@@ -163,7 +166,7 @@ class Store:
 
     def newest(self, directory: Path) -> Session:
         """The newest session of the workspace that ``directory`` is in. Raises UsageError where there is none."""
-        here = directory.resolve()
+        here = Path(os.path.realpath(directory))
         found = [s for s in self.all()[0] if s.workspace == here or s.workspace in here.parents]
         found = [s for s in found if s.state != "discarded"] or found
         if not found:
@@ -243,14 +246,18 @@ class Store:
             return []
         for name in leftovers:
             path = self.sessions / name
-            if name.startswith(_STARTING) and (path / "lock").exists():
-                try:
+            try:
+                if not name.startswith(_STARTING):
+                    remove_tree(path)
+                elif (path / "lock").exists():
                     with _flock(path / "lock", _still_starting):
                         remove_tree(path)
-                except BusySession:
-                    continue
-            else:
-                remove_tree(path)
+                elif time.time() - path.stat().st_mtime < _YOUNG:
+                    continue  # its maker may be about to lock it
+                else:
+                    remove_tree(path)
+            except (OverlaywsError, FileNotFoundError):
+                continue  # it is being made, or was finished or removed meanwhile
             removed.append(path)
         return [*removed, *self._sweep_scratch()]
 

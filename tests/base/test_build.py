@@ -212,3 +212,16 @@ def test_the_workspaces_attributes_and_filters_run_nothing(tmp_path: Path) -> No
     lower = build(tmp_path).lowerdir
     make_repository(lower)
     assert (lower / ".git").is_dir()
+
+
+def test_no_access_time_of_a_directory_or_a_file_changes(tmp_path: Path) -> None:
+    ws = make_tree(
+        tmp_path / "ws", {"a/b/f": "x", "ca.pem": "-----BEGIN CERTIFICATE-----\n", ".overlaywsignore": "x\n"}
+    )
+    paths = ["a", "a/b", "a/b/f", "ca.pem", ".overlaywsignore", "."]
+    for path in paths:
+        os.utime(ws / path, (1, 2))
+    build(tmp_path)
+    fd = os.open(ws, os.O_RDONLY | os.O_NOATIME)
+    assert {path: os.stat(path, dir_fd=fd).st_atime_ns for path in paths} == dict.fromkeys(paths, 10**9)
+    os.close(fd)

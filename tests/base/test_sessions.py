@@ -69,7 +69,7 @@ def test_a_damaged_session_keeps_its_base(ws: Path, store: Store) -> None:
     path = one.directory / "session.json"
     path.write_bytes(path.read_bytes() + b"}")
     assert upkeep.drop_bases(store) == []
-    upkeep.gc(store, ["one"])
+    upkeep.gc(store, ["one"], damaged=True)
     assert upkeep.drop_bases(store) == [one.base_id]
 
 

@@ -73,8 +73,8 @@ def test_while_the_workspace_is_copied(overlayws: Program, workspace: Path) -> N
 @pytest.mark.parametrize("then", ["list", "status s", "diff s", "run s -- true", "apply s --yes", "start --no-run"])
 def test_while_the_command_runs(overlayws: Program, workspace: Path, backend: str, then: str) -> None:
     """The program ends with it, `setsid` or not, and what it changed until then can be seen and applied."""
-    if backend == "userns" and then != "list":
-        pytest.skip("as with kernel")
+    if backend != "copy" and then != "list":
+        pytest.skip("as with copy, which has the most to recover")
     before = stamps(workspace)
     script = (
         "setsid sleep 100 & echo x > new; echo more >> README.md; rm -r docs; echo ready; while :; do sleep 0.1; done"
@@ -114,8 +114,7 @@ def test_while_the_copy_backend_captures(overlayws: Program, workspace: Path) ->
         overlayws("gc", "--yes")
 
 
-@pytest.mark.parametrize("verb", ["apply", "undo"])
-@pytest.mark.parametrize("then", ["list", "status s", "apply s --yes"])
+@pytest.mark.parametrize(("verb", "then"), [("apply", "list"), ("apply", "apply s --yes"), ("undo", "status s")])
 def test_during_an_apply_and_an_undo(overlayws: Program, workspace: Path, verb: str, then: str) -> None:
     """All or nothing at whatever moment, and the state says which. (Every single step: tests/apply.)"""
     script = "for n in $(seq 400); do echo $n > new$n; done; echo more >> README.md; rm -r docs; mv src moved"

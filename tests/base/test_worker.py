@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from overlayws.base.worker import receive, send
+
+
+def test_a_frame_larger_than_the_pipe_arrives_whole() -> None:
+    read_end, write_end = os.pipe()
+    frame = [os.urandom(1000) for _ in range(3000)]
+    with open(read_end, "rb", buffering=0) as source, open(write_end, "wb", buffering=0) as out:
+        writer = threading.Thread(target=send, args=(out, frame))
+        writer.start()
+        assert receive(source) == frame
+        writer.join()
+
+
+def test_a_frame_that_is_cut_off_is_the_end_and_no_frame() -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, (100).to_bytes(4) + b"half")
+    os.close(write_end)
+    with open(read_end, "rb", buffering=0) as source, pytest.raises(EOFError):
+        receive(source)
