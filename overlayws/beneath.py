@@ -73,8 +73,8 @@ def _walk_down(root: int, path: str, flags: int) -> int:
 
 
 def open_quietly(name: str, flags: int, parent: int | None) -> int:
-    """open(2) of ``name`` in the directory ``parent`` (None: the current one), for reading, without a new access time where that is allowed:
-    O_NOATIME is refused for another owner's file. Raises OSError."""
+    """open(2) of ``name`` in the directory ``parent`` (None: the current one), for reading, without a new access
+    time where that is allowed: O_NOATIME is refused for another owner's file. Raises OSError."""
     try:
         return os.open(name, flags | os.O_NOATIME, dir_fd=parent)
     except PermissionError:
