@@ -10,7 +10,7 @@ from pathlib import Path
 from overlayws.apply.earlier import Earlier, is_earlier
 from overlayws.apply.look import BARRED, Barred, Look
 from overlayws.apply.merge3 import is_text, merge3
-from overlayws.apply.refuse import ADMISSIBLE, fold, refused
+from overlayws.apply.refuse import ADMISSIBLE, fold, is_in, refused, repositories
 from overlayws.apply.step import Action, ApplyPlan, Conflict, Seen, Source, Step
 from overlayws.apply.threeway import (
     Disagreement,
@@ -116,8 +116,11 @@ class _Planner:
             if self.changes.setdefault(change.path, change) is not change:
                 raise UntrustedError(f"the change set names {change.path!r} twice", hint="discard it")
         twins = self._twins()
+        embedded = repositories(self.changes.values(), self._is_there)
         for path, change in self.changes.items():
             conflict = refused(change, self.manifest, allow)
+            if conflict is None and change.after is not None and is_in(path, embedded):
+                conflict = Conflict(path, "git", "in a directory that git would take for a repository")
             if conflict is None and path in twins:
                 conflict = Conflict(path, "twins", "two names that are one on this file system")
             if conflict is not None:
@@ -131,6 +134,12 @@ class _Planner:
                 self._conflict(change, both.reason, both.detail, markers=both.merged)
         for change, seen in sorted(self.emptied, key=lambda item: -item[0].path.count("/")):
             self._emptied(change, seen)
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            return self.look.seen(path) is not None
+        except Barred:
+            return False
 
     def _one(self, change: Change) -> None:
         path, before, after = change.path, change.before, change.after

@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Callable, Iterable
 
 from overlayws.apply.step import Conflict
 from overlayws.base.manifest import Manifest
-from overlayws.beneath import plain
+from overlayws.beneath import plain, split
 from overlayws.changes.change import Change
 from overlayws.errors import UntrustedError
 from overlayws.source.entry import Kind
@@ -36,6 +37,31 @@ def is_git(path: str) -> bool:
     """Whether a component is `.git` in any spelling that git protects against on any system."""
     folded = _HFS_IGNORED.sub("", path).casefold()
     return "git" in folded and any(_NTFS_GIT.fullmatch(component) for component in re.split(r"[/\\]", folded))
+
+
+def repositories(changes: Iterable[Change], is_there: Callable[[str], bool]) -> set[str]:
+    """The directories that git would take for a repository once ``changes`` are applied: with ``HEAD``, ``objects``
+    and ``refs`` (or ``commondir``), at least one of them from the change set. Whatever runs git in one obeys its
+    ``config`` (setup.c, is_git_directory). ``is_there(path)`` tells what the workspace has.
+    """
+    after = {change.path: change.after for change in changes}
+
+    def has(path: str) -> bool:
+        return after[path] is not None if path in after else is_there(path)
+
+    found = set()
+    for path in after:
+        above, name = split(path)
+        prefix = f"{above}/" if above else ""
+        if name in ("HEAD", "objects", "refs", "commondir") and above not in found and has(prefix + "HEAD"):
+            if has(prefix + "commondir") or (has(prefix + "objects") and has(prefix + "refs")):
+                found.add(above)
+    return found
+
+
+def is_in(path: str, directories: set[str]) -> bool:
+    """Whether ``path`` is one of ``directories`` or lies below one."""
+    return bool(directories) and any(not d or path == d or path.startswith(f"{d}/") for d in directories)
 
 
 def leads_outside(path: str, target: str) -> bool:

@@ -128,6 +128,8 @@ def _exit_code() -> int:
         _drop(sys.stdout)
         where = f": {error.filename!r}" if error.filename is not None else ""
         return _say(f"{error.strerror or error}{where}", "overlayws doctor says what this machine can do", 3)
+    except MemoryError:
+        return _say("not enough memory", "leave out what is large or deep: overlayws apply SESSION PATH...", 3)
     except Exception:  # a bug of ours; its status must not be taken for an answer, nor for the command's own
         import traceback
 

@@ -21,6 +21,7 @@ from typing import Any
 from overlayws.errors import NotStartedError, UntrustedError, UsageError
 from overlayws.layer.mount import Mount, MountError, check_entered
 from overlayws.run.sandbox import Launch, RunResult, RunSpec, Sandbox
+from overlayws.run.streams import relayed
 from overlayws.source.remove import remove_tree
 
 _SUPERVISE = Path(__file__).with_name("supervise.py")
@@ -106,12 +107,14 @@ def start(
             listen = lambda control: pty.relay(control, _orders(control))  # noqa: E731
         else:
             stack.enter_context(modes_kept())
+        relays = stack.enter_context(relayed(streams))
         process = _popen(
             [*enter, sys.executable, "-I", "-S", str(_SUPERVISE), str(theirs.fileno())],
-            streams,
+            relays.streams,
             theirs.fileno(),
         )
         theirs.close()
+        relays.begin()
         if pty is not None:
             pty.close_slave()
         try:

@@ -63,3 +63,24 @@ def test_the_last_of_several_partial_applies_completes_it(tmp_path: Path, store:
     assert store.load(session.name).state == "partly-applied"
     overlayws.apply(session, ["b"], store=store)
     assert store.load(session.name).state == "applied"
+
+
+@pytest.mark.bwrap
+def test_a_directory_that_git_would_take_for_a_repository_is_refused(tmp_path: Path, store: Store) -> None:
+    session = started(tmp_path, store)
+    make = "mkdir -p bare/objects bare/refs/heads; touch bare/objects/.k bare/refs/heads/.k; echo x > plain"
+    change(session, store, f"{make}; echo 'ref: refs/heads/x' > bare/HEAD; echo '[core]' > bare/config")
+    with pytest.raises(ConflictError) as error:
+        overlayws.apply(session, store=store)
+    assert {c.reason for c in error.value.conflicts} == {"git"}
+    overlayws.apply(session, store=store, skip_refused=True)
+    assert (tmp_path / "ws/plain").exists() and not (tmp_path / "ws/bare").exists()
+
+
+@pytest.mark.bwrap
+def test_a_repository_that_is_completed_bit_by_bit_is_refused_too(tmp_path: Path, store: Store) -> None:
+    ws = make_tree(tmp_path / "ws", {"lib/objects/a": "1\n", "lib/refs/b": "2\n"})
+    session = overlayws.start(ws, store=store, backend="copy", git="none")
+    change(session, store, "echo 'ref: refs/heads/x' > lib/HEAD")
+    with pytest.raises(ConflictError, match="repository"):
+        overlayws.apply(session, store=store)
