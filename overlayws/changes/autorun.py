@@ -23,6 +23,7 @@ _NAMES = frozenset(
     lefthook.yml lefthook.yaml .lefthook.yml appveyor.yml .appveyor.yml cloudbuild.yaml
     makefile gnumakefile cmakelists.txt configure configure.ac meson.build build sconstruct wscript
     package.json package-lock.json npm-shrinkwrap.json yarn.lock pnpm-lock.yaml bun.lock bun.lockb .npmrc .pnpmfile.cjs
+    .pnp.cjs .pnp.loader.mjs .overlaywsignore overlayws.toml
     pnpm-workspace.yaml bunfig.toml deno.json deno.jsonc lerna.json nx.json turbo.json
     setup.py setup.cfg pyproject.toml tox.ini noxfile.py conftest.py pytest.ini sitecustomize.py usercustomize.py
     pip.conf .pypirc .pylintrc poetry.lock pdm.lock uv.lock pipfile pipfile.lock pyvenv.cfg tasks.py fabfile.py

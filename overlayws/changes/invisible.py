@@ -19,6 +19,7 @@ _RANGES = (
     (0x200B, 0x200F),  # zero width, left-to-right and right-to-left marks
     (0x2028, 0x202E),  # line and paragraph separators, embeddings and overrides
     (0x2060, 0x206F),  # word joiner, invisible operators, isolates
+    (0x2800, 0x2800),  # braille blank: it looks like a space, and is none
     (0x3164, 0x3164),  # hangul filler
     (0xFEFF, 0xFEFF),  # zero width no-break space
     (0xFFA0, 0xFFA0),

@@ -101,7 +101,10 @@ def _stat_count(row: Row) -> str:
     if row.status == "mode-changed":
         return f"mode {_mode(row.before)} -> {_mode(row.after)}"
     if row.kind is Kind.FILE and row.status != "type-changed":
-        return "0"
+        entry = row.after or row.before
+        size = entry.size if entry is not None else 0
+        # No line was counted in what was too large to be compared: it is not empty, and nobody has seen it.
+        return f"not shown: {size} bytes" if row.added is None and size else "0"
     return f"{row.kind.value} {row.status}"
 
 

@@ -75,6 +75,7 @@ def standard_streams() -> None:
 def show_patch(text: str) -> None:
     """Print a patch: through the pager if a person looks and it is long, else as it is."""
     if sys.stdout.isatty() and text.count("\n") >= shutil.get_terminal_size().lines:
+        os.environ.setdefault("LESS", "FRX")  # as git does: colours as colours, and no wait for a short text
         click.echo_via_pager(text, color=coloured(sys.stdout))
     else:
         click.echo(text, nl=False, color=coloured(sys.stdout))

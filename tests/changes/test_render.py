@@ -16,6 +16,7 @@ from overlayws.changes.git import private_repository
 from overlayws.changes.listing import Row, rows
 from overlayws.changes.shown import listed, select
 from overlayws.errors import UsageError
+from overlayws.source.entry import Entry, Kind
 from tests.changes.layers import Case, Opaque, Whiteout, make_case
 from tests.trees import Dir, File, Special, Symlink
 
@@ -219,3 +220,9 @@ def test_half_of_a_rename_is_selected_as_what_it_is(tmp_path: Path) -> None:
 def test_problems_are_told_and_escaped(tmp_path: Path) -> None:
     changeset = ChangeSet((), (), ("a\x1b[2J: unreadable",))
     assert render.as_json(changeset, [], session="s", base={})["problems"] == ["a\\x1b[2J: unreadable"]
+
+
+def test_a_file_that_was_too_large_to_be_shown_does_not_look_empty_in_the_stat() -> None:
+    large = Entry(Kind.FILE, 0o644, 2 << 30, "d" * 64)
+    row = Row("big", "added", None, large, ("large",), None, None)
+    assert "not shown: 2147483648 bytes" in render.stat([row])
