@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlayws.base.build import build_base
+from overlayws.filter.contents import Inspector
 from overlayws.filter.sources import load_filter
 from overlayws.layer.all_backends import BACKENDS, choose
 from overlayws.layer.mount import Layer
@@ -57,7 +58,7 @@ def change(place: Path, files: int, modified: int, added: int, deleted: int) -> 
     workspace, base = place / "workspace", place / "base"
     make_files(workspace, files)
     base.mkdir()
-    made = build_base(workspace, base, load_filter(workspace))
+    made = build_base(workspace, base, load_filter(workspace), inspector=Inspector())  # as every start does
     layer = Layer(made.lowerdir, place / "upper", place / "work", place / "merged")
     for directory in (layer.upperdir, layer.workdir, layer.merged):
         directory.mkdir()

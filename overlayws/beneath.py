@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import resource
 from pathlib import Path
@@ -37,17 +38,25 @@ def open_directory(root: int, path: str) -> int:
     Raises OSError: ELOOP or ENOTDIR where a component is a symlink or no directory, ENOENT where it is
     missing, EXDEV where the path leaves the root. ValueError for a path that is not plain (see ``plain``).
     """
-    global _have_openat2
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
     if not path:
         return open_quietly(".", flags, root)
+    return open_beneath(root, path, flags)
+
+
+def open_beneath(root: int, path: str, flags: int) -> int:
+    """open(2) of ``path`` below the descriptor ``root`` for reading, without a new access time where that is allowed.
+
+    ``flags`` hold O_NOFOLLOW. Raises as ``open_directory``.
+    """
+    global _have_openat2
     plain(path)
     name = os.fsencode(path)
     if _have_openat2 and len(name) < 4096:
         number = 0
         for quiet in (os.O_NOATIME, 0):  # see open_quietly
-            how = _OpenHow(flags | quiet, 0, _RESOLVE)
-            fd: int = _syscall(_SYS_OPENAT2, root, name, ctypes.byref(how), ctypes.sizeof(how))
+            how, size = _how(flags | quiet)
+            fd: int = _syscall(_SYS_OPENAT2, root, name, how, size)
             if fd >= 0:
                 return fd
             number = ctypes.get_errno()
@@ -61,15 +70,23 @@ def open_directory(root: int, path: str) -> int:
     return _walk_down(root, path, flags)
 
 
+@functools.cache  # a few combinations, and building one costs as much as the call
+def _how(flags: int) -> tuple[object, int]:
+    how = _OpenHow(flags, 0, _RESOLVE)
+    return ctypes.byref(how), ctypes.sizeof(how)
+
+
 def _walk_down(root: int, path: str, flags: int) -> int:
+    *parents, last = path.split("/")
     fd = os.dup(root)
-    for component in path.split("/"):
-        try:
-            below = open_quietly(component, flags, fd)
-        finally:
+    try:
+        for component in parents:
+            below = open_quietly(component, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, fd)
             os.close(fd)
-        fd = below
-    return fd
+            fd = below
+        return open_quietly(last, flags, fd)
+    finally:
+        os.close(fd)
 
 
 def open_quietly(name: str, flags: int, parent: int | None) -> int:
@@ -87,14 +104,20 @@ def split(path: str) -> tuple[str, str]:
     return parent, name
 
 
+_NOT_NAMES = frozenset(("", ".", ".."))
+
+
 def plain(path: str) -> str:
     """``path`` itself, if each component is a name: not empty, '.', '..', no NUL, at most 255 bytes.
 
     Raises ValueError otherwise.
     """
-    for component in path.split("/"):
-        if component in ("", ".", "..") or "\0" in component or len(os.fsencode(component)) > 255:
-            raise ValueError(f"not a plain relative path: {path!r}")
+    components = path.split("/")
+    bad = not _NOT_NAMES.isdisjoint(components) or "\0" in path
+    if not bad and len(path) > 63:  # a character has at most four bytes
+        bad = any(len(os.fsencode(component)) > 255 for component in components)
+    if bad:
+        raise ValueError(f"not a plain relative path: {path!r}")
     return path
 
 

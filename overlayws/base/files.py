@@ -10,10 +10,11 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from overlayws.base.contents import Scan
 from overlayws.base.fingerprint import settled
-from overlayws.base.manifest import Finding, Stored, pack, signed
+from overlayws.base.manifest import BINARY_HEAD, Finding, Stored, pack, signed
 from overlayws.beneath import open_directory, open_quietly
 from overlayws.filter.content_rules import Action
 from overlayws.source.copyfile import copy_file, may_reflink
@@ -114,12 +115,13 @@ class _Copier:
             if not stat.S_ISREG(st.st_mode):
                 return
             size = st.st_size
-            action, rule, given, findings = Action.SHOW, "", None, _NONE
+            action, rule, given, findings, digest = Action.SHOW, "", None, _NONE, None
             # The set-id and sticky bits stay behind: the copy has another owner, and the layer is mounted nosuid.
             mode, xattrs, data = st.st_mode & 0o777, user_xattrs(fd), None
             if scan is not None and scan.reads(path, size):
                 data = _read(fd, size)
                 action, rule, given, findings = scan.judge(path, data)
+                digest = digest_of_text(data if given is None else given)
             elif scan is not None:
                 action, rule, given, findings = scan.judge(path, None)
             elif size <= _SMALL and not self._cloned(st):
@@ -140,7 +142,7 @@ class _Copier:
             path.encode("utf-8", "surrogateescape"), "file", mode, size, None, pack(xattrs) if xattrs else None,
             signed(st.st_dev), signed(st.st_ino), st.st_mtime_ns,
             st.st_ctime_ns if same and settled(st.st_ctime_ns, self._clock) else 0,
-            None, None if given is None else len(given),
+            digest, None if given is None else len(given),
         )  # fmt: skip
         if findings:
             self.done.findings += findings
@@ -177,6 +179,11 @@ class _Copier:
 
 
 _NONE: list[Finding] = []
+
+
+def digest_of_text(data: bytes) -> str | None:
+    """The SHA-256 in hex of a file that is text, else None (see ``manifest.Row``)."""
+    return None if data.find(b"\0", 0, BINARY_HEAD) >= 0 else sha256(data).hexdigest()
 
 
 def _read(fd: int, size: int) -> bytes:

@@ -39,7 +39,11 @@ _ROW = "path, kind, mode, ifnull(shown_size, size), target, xattrs, digest"
 Stored = tuple[bytes, str, int, int, bytes | None, bytes | None, int, int, int, int, str | None, int | None]
 """All columns of an entry."""
 Row = tuple[bytes, str, int, int, bytes | None, bytes | None, str | None]
-"""path, kind, mode, size, target, packed xattrs, digest: what the program was given."""
+"""path, kind, mode, size, target, packed xattrs, digest: what the program was given.
+
+A digest is there where the start read the file and found it to be text, so that a scan need not read it again.
+"""
+BINARY_HEAD = 8000  # bytes in which a NUL makes a file binary, as in git's buffer_is_binary
 _BATCH = 128  # parameters of a statement; as many statements of this kind are kept compiled
 
 

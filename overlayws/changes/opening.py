@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import stat
 
-from overlayws.beneath import open_directory
+from overlayws.beneath import open_beneath, open_directory
 
 # O_NONBLOCK: a FIFO or a device put there meanwhile must not hang the open (open(2)).
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -121,6 +121,14 @@ class Parents:
             fd = self._descend(self._root, path)
         self._path, self._fd = path, fd
         return fd
+
+    def file(self, path: str) -> int:
+        """A descriptor of the file ``path``, as ``open_file`` gives it. Raises OSError."""
+        try:
+            return open_beneath(self._root, path, FILE)  # most often nothing is locked, and one call does
+        except OSError:
+            parent, _, name = path.rpartition("/")
+            return open_file(name, self.fd(parent))
 
     def _descend(self, start: int, path: str) -> int:
         try:

@@ -6,13 +6,13 @@ import errno
 import os
 from hashlib import sha256
 
+from overlayws.base.manifest import BINARY_HEAD
 from overlayws.changes.flags import NO_CONTENT, Content
 from overlayws.changes.invisible import adds_invisible, invisible
 
 _WHOLE = 1 << 20  # bytes; a larger file is streamed and never held
 _CHUNK = 1 << 20
 _LARGEST = 16 << 30  # bytes; a sparse file of a terabyte takes no disk, but its hash would take an hour
-_HEAD = 8000  # git's buffer_is_binary looks at as many bytes
 
 
 class TooLarge(OSError):
@@ -65,7 +65,7 @@ def _streamed(fd: int, size: int) -> Read:
     length = 0
     found = False
     while chunk := os.read(fd, _CHUNK):
-        head = head or chunk[:_HEAD]
+        head = head or chunk[:BINARY_HEAD]
         digest.update(chunk)
         length += len(chunk)
         if not found and not chunk.isascii():
@@ -77,11 +77,16 @@ def _streamed(fd: int, size: int) -> Read:
     return Read(head, False, digest.hexdigest(), found)
 
 
+def stands_alone(after: Read) -> bool:
+    """Whether ``compared`` says the same of ``after`` beside any text, so that the text need not be read."""
+    return after.whole and after.data.isascii() and not after.data.startswith(b"#!")
+
+
 def compared(before: Read | None, after: Read | None) -> Content:
     """What the bytes of a change say. Large files are not compared line by line: any invisible character counts."""
     old = b"" if before is None else before.data
     new = b"" if after is None else after.data
-    binary = new.find(b"\0", 0, _HEAD) >= 0 or old.find(b"\0", 0, _HEAD) >= 0
+    binary = new.find(b"\0", 0, BINARY_HEAD) >= 0 or old.find(b"\0", 0, BINARY_HEAD) >= 0
     shebang = new.startswith(b"#!") and _first_line(old) != _first_line(new)
     hidden = False
     if after is not None and not binary:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from overlayws.base.manifest import Manifest, Row, entry_of
 from overlayws.changes.change import Change, ChangeSet
 from overlayws.changes.flags import NO_CONTENT, Content, HiddenPaths, flags
 from overlayws.changes.opening import Parents, Unlocked, open_file
-from overlayws.changes.reading import Read, Resized, compared, read
+from overlayws.changes.reading import Read, Resized, compared, read, stands_alone
 from overlayws.changes.rename import exact
 from overlayws.errors import UntrustedError
 from overlayws.layer.mount import Layer
@@ -26,6 +26,9 @@ from overlayws.source.entry import Entry, Kind, Xattrs, kind_of
 _FILE_ROW, _DIRECTORY_ROW = Kind.FILE.value, Kind.DIRECTORY.value  # as the manifest's rows have them
 _FILE = Kind.FILE
 _OPEN_FRAMES = 64  # directories kept open; above that, a parent is opened again through '..'
+# Sibling directories opened together, so that one query of the manifest serves them all; only near the top, to keep
+# few descriptors open, and no more once that many entries wait.
+_AHEAD, _AHEAD_DEPTH, _AHEAD_ENTRIES = 24, 8, 1000
 
 
 def scan(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool) -> ChangeSet:
@@ -58,12 +61,14 @@ class _Frame:
 
     fd: int  # -1 while it is closed
     prefix: str  # path and '/', or ''
-    mark: int  # of Unlocked
     known: bool  # the base has a directory here
     cut: bool  # an opaque directory here or above: nothing of the base shows through
-    base: dict[str, Row]  # what the base has at the paths of the entries
-    below: list[str]  # directories still to enter
     identity: tuple[int, int]
+    entries: list[os.DirEntry[str]]
+    base: dict[str, Row] = field(default_factory=dict)  # what the base has at the paths of the entries
+    below: list[str] = field(default_factory=list)  # directories still to open
+    ready: list[_Frame] = field(default_factory=list)  # directories that are open, still to enter
+    mark: int = 0  # of Unlocked
 
 
 class _Scan:
@@ -85,17 +90,23 @@ class _Scan:
         self._origins: dict[str, Origin] = {}
 
     def run(self) -> ChangeSet:
-        self._enter(self._upper, os.fstat(self._upper), "", known=True, cut=self._marks.is_opaque(self._upper))
-        if self._stack[0].cut:
+        st = os.fstat(self._upper)
+        cut = self._marks.is_opaque(self._upper)
+        if cut:
             self._gone.append("")
+        top = _Frame(self._upper, "", True, cut, (st.st_dev, st.st_ino), self._listed(self._upper, ""))
+        self._look_up([top])
+        self._enter(top)
         while self._stack:
             frame = self._stack[-1]
-            if frame.below:
-                self._directory(frame, frame.below.pop())
+            if frame.ready:
+                self._enter(frame.ready.pop())
+            elif frame.below:
+                self._open_next(frame)
             else:
                 self._leave()
-        for top in self._gone:
-            for recorded in self._manifest.below(top):
+        for gone in self._gone:
+            for recorded in self._manifest.below(gone):
                 if recorded.path not in self._kept:
                     self._deleted(recorded.path, recorded.entry)
         self._changes.sort(key=lambda change: change.path.encode("utf-8", "surrogateescape"))
@@ -105,32 +116,52 @@ class _Scan:
 
     def close(self) -> None:
         for frame in self._stack:
-            if frame.fd >= 0:
-                os.close(frame.fd)
+            for opened in (frame, *frame.ready):
+                if opened.fd >= 0:
+                    os.close(opened.fd)
         self._lower.close()
 
-    def _enter(self, fd: int, st: os.stat_result, path: str, *, known: bool, cut: bool) -> None:
+    def _open_next(self, frame: _Frame) -> None:
+        """Open some of the directories of ``frame`` and look up what the base has in them."""
+        ahead = _AHEAD if len(self._stack) <= _AHEAD_DEPTH else 1
+        entries = 0
+        while frame.below and len(frame.ready) < ahead and entries < _AHEAD_ENTRIES:
+            opened = self._directory(frame, frame.below.pop())
+            if opened is not None:
+                frame.ready.append(opened)
+                entries += len(opened.entries)
+        self._look_up(frame.ready)
+        frame.ready.reverse()
+
+    def _listed(self, fd: int, path: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(fd) as scanned:
+                return list(scanned)
+        except OSError as error:
+            self._problem(path, error)
+            return []
+
+    def _look_up(self, frames: list[_Frame]) -> None:
+        paths = [frame.prefix + entry.name for frame in frames if frame.known for entry in frame.entries]
+        if paths:
+            base = self._manifest.rows(paths)
+            for frame in frames:
+                frame.base = base
+
+    def _enter(self, frame: _Frame) -> None:
         """Look at all entries of a directory; the directories among them wait in its frame."""
-        prefix = f"{path}/" if path else ""
-        frame = _Frame(fd, prefix, self._unlocked.mark(), known, cut, {}, [], (st.st_dev, st.st_ino))
+        frame.mark = self._unlocked.mark()
         self._stack.append(frame)
         if len(self._stack) > _OPEN_FRAMES:
             above = self._stack[-1 - _OPEN_FRAMES]
             os.close(above.fd)
             above.fd = -1
-        try:
-            with os.scandir(fd) as scanned:
-                entries = list(scanned)
-        except OSError as error:
-            self._problem(path, error)
-            return
-        if known:
-            frame.base = self._manifest.rows([prefix + entry.name for entry in entries])
+        entries, frame.entries = frame.entries, []
         for entry in entries:
             try:
                 self._entry(frame, entry)
             except OSError as error:
-                self._problem(prefix + entry.name, error)
+                self._problem(frame.prefix + entry.name, error)
 
     def _leave(self) -> None:
         frame = self._stack[-1]
@@ -144,8 +175,9 @@ class _Scan:
                 )
         self._stack.pop()
         os.close(frame.fd)
-        # What was unlocked to open this directory was marked in its parent's time.
-        self._unlocked.restore(self._stack[-1].mark if self._stack else 0)
+        # What was unlocked to open this directory and its siblings was marked in its parent's time.
+        if not self._stack or not self._stack[-1].ready:
+            self._unlocked.restore(self._stack[-1].mark if self._stack else 0)
 
     def _entry(self, frame: _Frame, entry: os.DirEntry[str]) -> None:
         name = entry.name
@@ -177,7 +209,8 @@ class _Scan:
                 self._gone.append(path)
         return row
 
-    def _directory(self, frame: _Frame, name: str) -> None:
+    def _directory(self, frame: _Frame, name: str) -> _Frame | None:
+        """Open a directory, not yet entered, and say what changed about itself; None where it cannot be opened."""
         path = frame.prefix + name
         row = frame.base.get(path)
         if row is not None and frame.cut:
@@ -186,24 +219,24 @@ class _Scan:
             fd, st = self._unlocked.open(name, frame.fd)
         except OSError as error:
             self._problem(path, error)
-            return
-        before = None if row is None else entry_of(row)
-        mode = stat.S_IMODE(st.st_mode)
-        known, cut = before is not None and before.kind is Kind.DIRECTORY, True
+            return None
         try:
-            names = _xattr_names(fd)
-            cut = frame.cut or (bool(names) and self._marks.is_opaque(fd))
-            if cut and known and not frame.cut:
-                self._gone.append(path)
-            after = Entry(Kind.DIRECTORY, mode, xattrs=self._xattrs(fd, names) if names else ())
-            if after != before:
-                self._change(path, self._digested(path, before), after)
-        except OSError as error:
-            self._problem(path, error)
+            before = None if row is None else entry_of(row)
+            known, cut = before is not None and before.kind is Kind.DIRECTORY, True
+            try:
+                names = _xattr_names(fd)
+                cut = frame.cut or (bool(names) and self._marks.is_opaque(fd))
+                if cut and known and not frame.cut:
+                    self._gone.append(path)
+                after = Entry(Kind.DIRECTORY, stat.S_IMODE(st.st_mode), xattrs=self._xattrs(fd, names) if names else ())
+                if after != before:
+                    self._change(path, self._digested(path, before), after)
+            except OSError as error:
+                self._problem(path, error)
+            return _Frame(fd, path + "/", known, cut, (st.st_dev, st.st_ino), self._listed(fd, path))
         except BaseException:
             os.close(fd)
             raise
-        self._enter(fd, st, path, known=known, cut=cut)
 
     def _other(self, frame: _Frame, entry: os.DirEntry[str], path: str) -> None:
         """A symlink, a whiteout, or a special file."""
@@ -258,10 +291,12 @@ class _Scan:
                 same = same and entry_of(row).xattrs == xattrs
             if same and digest is not None and digest == now.digest:
                 return
-            was = self._lower_read(path, old_size, digest)
-            if same and was.same(now):
-                return
-            before = entry_of(row, was.digest)
+            if digest is None or not stands_alone(now):
+                was = self._lower_read(path, old_size, digest)
+                if same and was.same(now):
+                    return
+                digest = was.digest
+            before = entry_of(row, digest)
         else:
             before = entry_of(row)
         after = Entry(_FILE, mode, size, now.digest, None, xattrs)
@@ -269,7 +304,7 @@ class _Scan:
 
     def _deleted(self, path: str, before: Entry) -> None:
         try:
-            if before.kind is Kind.FILE:
+            if before.kind is Kind.FILE and before.digest is None:
                 was = self._lower_read(path, before.size, before.digest)
                 self._change(path, _with_digest(before, was.digest), None, compared(was, None))
             else:
@@ -284,9 +319,8 @@ class _Scan:
         return _with_digest(before, self._lower_read(path, before.size, None).digest)
 
     def _lower_read(self, path: str, size: int, digest: str | None) -> Read:
-        parent, _, name = path.rpartition("/")
         try:
-            fd = open_file(name, self._lower.fd(parent))
+            fd = self._lower.file(path)
         except OSError as error:
             raise OSError(error.errno, f"cannot read it in the base: {error.strerror}") from error
         try:

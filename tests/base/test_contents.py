@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,15 @@ def test_a_secret_is_replaced_in_the_copy_and_both_sizes_are_known(tmp_path: Pat
         assert [(f.path, f.line, f.rule, f.action) for f in manifest.findings()] == [("app.py", 2, RULE, "redact")]
     assert any("'app.py' line 2" in warning for warning in base.warnings)
     assert TOKEN.encode() not in everything_below(base.lowerdir.parent) and TOKEN not in "".join(base.warnings)
+
+
+def test_the_digest_of_what_is_shown_is_recorded_for_text_alone(tmp_path: Path) -> None:
+    make_tree(tmp_path / "ws", {"a.py": f'key = "{TOKEN}"\n', "b.py": "print(2)\n", "c.bin": b"\0\1", "d": ""})
+    base = build(tmp_path)
+    with Manifest(base.manifest) as manifest:
+        digests = {path: row[6] for path, row in manifest.rows(["a.py", "b.py", "c.bin", "d"]).items()}
+    shown = {path: sha256((base.lowerdir / path).read_bytes()).hexdigest() for path in ("a.py", "b.py", "d")}
+    assert digests == {**shown, "c.bin": None}
 
 
 def test_a_redacted_file_is_never_a_reflink_of_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from overlayws.base.files import digest_of_text
 from overlayws.base.manifest import Hidden, Manifest, Recorded, write_manifest
 from overlayws.changes.change import ChangeSet
 from overlayws.changes.contents import Contents
@@ -66,12 +67,14 @@ def make_case(
     prefix: str = USER,
     own_git: bool = False,
     hidden: tuple[str, ...] = (),
+    digests: bool = False,
 ) -> Case:
-    """Trusted marks need root: a test that does not care takes the user prefix."""
+    """Trusted marks need root: a test that does not care takes the user prefix. ``digests``: as where the start
+    inspects the contents."""
     layer = Layer(top / "lower", top / "upper", top / "work", top / "merged")
     make_tree(layer.lowerdir, base)
     make_upper(layer.upperdir, upper, prefix)
-    record(layer.lowerdir, top / "manifest.db", hidden)
+    record(layer.lowerdir, top / "manifest.db", hidden, digests)
     return Case(layer, top / "manifest.db", prefix, own_git)
 
 
@@ -87,7 +90,7 @@ def make_upper(root: Path, upper: Upper, prefix: str) -> None:
             os.mknod(root / path, stat.S_IFCHR, 0)
 
 
-def record(lower: Path, manifest: Path, hidden: tuple[str, ...] = ()) -> None:
+def record(lower: Path, manifest: Path, hidden: tuple[str, ...] = (), digests: bool = False) -> None:
     """The manifest of a base, made by looking at it."""
     found = []
     for path, node in read_tree(lower).items():
@@ -98,6 +101,7 @@ def record(lower: Path, manifest: Path, hidden: tuple[str, ...] = ()) -> None:
             kind,
             mode,
             st.st_size if kind is Kind.FILE else 0,
+            digest_of_text((lower / path).read_bytes()) if digests and kind is Kind.FILE else None,
             target=node.target if isinstance(node, Symlink) else None,
             xattrs=getattr(node, "xattrs", ()),
         )

@@ -50,15 +50,19 @@ TEXT = "text\n"
         (None, b"\xff\xfe not utf-8\n", ()),
     ],
 )
-def test_flags_of_a_change(before: Node | None, after: Node, flags: tuple[str, ...], tmp_path: Path) -> None:
-    case = make_case(tmp_path, {"f": before} if before is not None else {}, {"f": after})
+@pytest.mark.parametrize("digests", [False, True])
+def test_flags_of_a_change(
+    before: Node | None, after: Node, flags: tuple[str, ...], digests: bool, tmp_path: Path
+) -> None:
+    case = make_case(tmp_path, {"f": before} if before is not None else {}, {"f": after}, digests=digests)
     (change,) = case.scan().changes
     assert change.flags == flags
 
 
-def test_a_deletion_has_only_the_flags_of_what_it_deletes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("digests", [False, True])
+def test_a_deletion_has_only_the_flags_of_what_it_deletes(digests: bool, tmp_path: Path) -> None:
     upper: Upper = {"Makefile": Whiteout(), "b": Whiteout()}
-    case = make_case(tmp_path, {"Makefile": "all:\n", "b": b"\0"}, upper)
+    case = make_case(tmp_path, {"Makefile": "all:\n", "b": b"\0"}, upper, digests=digests)
     assert [c.flags for c in case.scan().changes] == [(), ("binary",)]
 
 

@@ -298,6 +298,18 @@ def test_a_file_too_large_to_hash_is_a_problem_and_takes_no_time(tmp_path: Path)
     assert problem.startswith("'sparse': larger than a change may be")
 
 
+def test_what_the_base_was_is_told_from_the_manifest_where_it_knows(tmp_path: Path) -> None:
+    base = {"edited": "before\n", "same": "x\n", "gone": "y\n", "d/moved": "z\n", "bin": b"\0"}
+    gone = {"gone": Whiteout(), "d/moved": Whiteout()}
+    upper: Upper = {"edited": "after\n", "same": "x\n", "new": "z\n", "bin": "1", **gone}
+    read = make_case(tmp_path / "read", base, upper).scan()
+    known = make_case(tmp_path / "known", base, upper, digests=True)
+    for text in ("edited", "same", "gone", "d/moved"):  # it need not be read for that
+        (known.layer.lowerdir / text).unlink()
+    found = known.scan()
+    assert found.problems == () and (found.changes, found.renames) == (read.changes, read.renames)
+
+
 def test_a_base_that_is_not_what_the_manifest_says_is_a_problem(tmp_path: Path) -> None:
     case = make_case(tmp_path, {"cut": "before\n", "away": "x\n"}, {"cut": "after\n", "away": Whiteout()})
     (case.layer.lowerdir / "cut").write_bytes(b"bef")
