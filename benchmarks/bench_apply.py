@@ -20,7 +20,7 @@ from benchmarks.conftest import peer
 from overlayws.apply.execute import execute, undo
 from overlayws.apply.plan import plan_apply
 from overlayws.base.manifest import Manifest
-from overlayws.changes.contents import Contents
+from overlayws.changes.contents import TreeContents
 from overlayws.changes.scan import scan
 
 ROUNDS = 5
@@ -46,8 +46,8 @@ def test_apply_in_process(benchmark: BenchmarkFixture, changed: Changed, tmp_pat
         journals.append(tmp_path / f"journal/{next(count)}")
         with (
             Manifest(changed.manifest) as manifest,
-            Contents(changed.layer.lowerdir) as base,
-            Contents(changed.layer.upperdir) as theirs,
+            TreeContents(changed.layer.lowerdir) as base,
+            TreeContents(changed.layer.upperdir) as theirs,
         ):
             plan = plan_apply(changed.workspace, changeset.changes, manifest, base, theirs)
             execute(plan, journals[-1], theirs)

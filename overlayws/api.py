@@ -28,10 +28,12 @@ from overlayws.upkeep import (
     Talk,
     applied_journals,
     backend_of,
+    captured,
     default_store,
     drop_layer,
     sandbox_of,
     settled,
+    tidied,
 )
 
 if TYPE_CHECKING:
@@ -90,6 +92,9 @@ def run(
             at = session.workspace if session.sandbox == "none" else None
             with backend.mounted(session.layer, at) as mount:
                 result = run_command(spec, mount, sandbox, interactive=interactive)
+            session = replace(session, doing="capture")
+            store.save(session)
+            session = captured(session, state="captured")
         except UnableError as error:
             with suppress(OverlaywsError):  # where it cannot be written down, the next command finds out by itself
                 store.save(before if result is None else replace(session, state="interrupted", doing="capture"))
@@ -103,7 +108,9 @@ def run(
                 store.save(replace(session, state="interrupted", doing="capture"))
             raise
         done = replace(session.runs[-1], exit_code=result.exit_code, duration=round(result.duration, 3))
-        store.save(replace(session, state="captured", doing="", runs=(*session.runs[:-1], done)))
+        session = replace(session, runs=(*session.runs[:-1], done))
+        store.save(session)
+        tidied(session)
     return result
 
 
@@ -124,8 +131,8 @@ def viewing(
     session: Session, paths: Sequence[str] = (), *, store: Store | None = None, talk: Talk = SILENT
 ) -> Iterator[View]:
     """The changes of ``session`` at or below ``paths`` (all, if none). Raises UsageError for a path without one."""
-    from overlayws.changes.contents import Contents
-    from overlayws.changes.scan import scan as scan_layer
+    from overlayws.changes.contents import TreeContents
+    from overlayws.changes.frozen import DamagedCapture, thaw
     from overlayws.changes.shown import select
 
     store = store or default_store()
@@ -133,18 +140,17 @@ def viewing(
         session = settled(store, store.load(session.name), talk)
         if session.state == "discarded":
             raise UsageError(f"session {session.name} was discarded: its changes are gone", hint="overlayws list")
-        layer, prefix = session.layer, backend_of(session).XATTR_PREFIX
-        with (
-            Manifest(session.manifest) as manifest,
-            Contents(layer.lowerdir) as base,
-            Contents(layer.upperdir) as theirs,
-        ):
-            changeset = scan_layer(layer, manifest, prefix, own_git=session.own_git)
-            yield View(session, select(changeset, paths), changeset, manifest, base, theirs)
+        with Manifest(session.manifest) as manifest, TreeContents(session.layer.lowerdir) as base:
+            try:
+                changeset, theirs = thaw(session.captures, session.capture)
+            except DamagedCapture as error:
+                raise DamagedCapture(f"session {session.name}: {error.message}", hint=error.hint) from None
+            with theirs:
+                yield View(session, select(changeset, paths), changeset, manifest, base, theirs)
 
 
 def scan(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -> ChangeSet:
-    """Everything that the session's commands changed, from base and upperdir alone."""
+    """Everything that the session's commands changed, as it was frozen after the last of them."""
     with viewing(session, store=store, talk=talk) as view:
         return view.changeset
 
@@ -283,7 +289,7 @@ def discard(
     of a rename is dropped, a warning names the other, which stays.
     """
     from overlayws.changes.shown import listed
-    from overlayws.layer.restore import restore
+    from overlayws.layer.restore import Replaced, restore
     from overlayws.layer.whiteout import Marks
 
     store = store or default_store()
@@ -292,8 +298,17 @@ def discard(
             _still(view, digest)
             marks = Marks(backend_of(view.session).XATTR_PREFIX)
             _warn_of_halves(view, talk)
-            with writing(store):
-                restore(view.session.layer, marks, [change.path for change in view.changeset.changes])
+            session = replace(view.session, doing="drop", then=view.session.state)
+            store.save(session)
+            try:
+                with writing(store):
+                    restore(session.layer, marks, [change.path for change in view.changeset.changes])
+            except Replaced:  # nothing was changed
+                store.save(view.session)
+                raise
+            session = replace(captured(session, state=session.then), then="")
+            store.save(session)
+            tidied(session)
             return len(listed(view.changeset))
     if digest is not None:
         with viewing(session, store=store, talk=talk) as view:

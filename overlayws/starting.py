@@ -16,7 +16,7 @@ from overlayws.errors import OverlaywsError, UnableError, UsageError
 from overlayws.session.places import checked_workspace, user_config
 from overlayws.session.session import Session
 from overlayws.session.store import Store
-from overlayws.upkeep import SILENT, Talk, default_store, drop_bases, recover, shelf_of
+from overlayws.upkeep import SILENT, Talk, captured, default_store, drop_bases, recover, shelf_of
 
 if TYPE_CHECKING:
     from overlayws.base.judge import Judge
@@ -97,7 +97,7 @@ def start(
             directory.mkdir(mode=0o700)
         session.journals.mkdir(mode=0o700)
         os.chmod(session.layer.upperdir, base.lowerdir.stat().st_mode & 0o777)
-        store.save(session)
+        store.save(captured(session, state="new"))
     with suppress(OverlaywsError), shelf.locked(root):
         drop_bases(store, root)
     for warning in base.warnings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,10 +51,12 @@ def settled(store: Store, session: Session, talk: Talk) -> Session:
 
     if session.doing in ("run", "capture"):
         talk.warning(f"a command in session {session.name} was interrupted; what it changed until then is kept")
-        # Entering and leaving completes the capture (the copy backend compares its private copy with the base).
+        # Entering and leaving completes the upperdir (the copy backend compares its private copy with the base).
         with backend_of(session).mounted(session.layer):
             pass
-        session = replace(session, state="interrupted")
+        session = captured(session, state="interrupted")
+    elif session.doing == "drop":
+        session = captured(session, state=session.then or session.state)
     elif session.doing == "discard":
         drop_layer(session)
     else:
@@ -66,7 +69,37 @@ def settled(store: Store, session: Session, talk: Talk) -> Session:
             session = replace(session, state=session.then or session.state)
     session = replace(session, doing="", journal="", then="")
     store.save(session)
+    tidied(session)
     return session
+
+
+def tidied(session: Session) -> None:
+    """Remove the captures that the session, which was saved, does not use any more. The lock is held."""
+    from overlayws.changes.freeze import drop_others
+
+    with suppress(OSError):  # the next capture tries again
+        drop_others(session.captures, session.capture)
+
+
+def captured(session: Session, *, state: str) -> Session:
+    """The session in ``state``, with its changes frozen (changes/freeze.py); to be saved. The lock is held, and nothing
+    of the session runs any more.
+
+    Raises UnableError (no space), UntrustedError for a damaged base.
+    """
+    from overlayws.base.manifest import Manifest
+    from overlayws.changes.freeze import freeze
+
+    prefix = backend_of(session).XATTR_PREFIX
+    try:
+        with Manifest(session.manifest) as manifest:
+            capture = freeze(session.layer, manifest, prefix, own_git=session.own_git, store=session.captures)
+    except OSError as error:
+        raise UnableError(
+            f"cannot capture what session {session.name} changed: {error.strerror or error}",
+            hint=f"free some space below {session.directory}; the next command tries again",
+        ) from error
+    return replace(session, state=state, doing="", capture=capture)
 
 
 def backend_of(session: Session) -> Backend:
@@ -106,7 +139,7 @@ def drop_layer(session: Session) -> None:
     from overlayws.source.remove import remove_tree
 
     layer = session.layer
-    for directory in (layer.upperdir, layer.workdir, layer.merged, session.directory / "base"):
+    for directory in (layer.upperdir, layer.workdir, layer.merged, session.captures, session.directory / "base"):
         remove_tree(directory)
 
 

@@ -19,7 +19,7 @@ from overlayws.apply.execute import execute, undo
 from overlayws.apply.plan import plan_apply
 from overlayws.base.build import build_base
 from overlayws.base.manifest import Manifest
-from overlayws.changes.contents import Contents
+from overlayws.changes.contents import TreeContents
 from overlayws.changes.scan import scan
 from overlayws.filter.sources import load_filter
 from overlayws.layer.all_backends import BACKENDS
@@ -82,7 +82,7 @@ def _one(backend: str, seed: int, where: Path, original: Path, lowerdir: Path, m
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     saw = json.loads(done.stdout)
     allow = frozenset({"symlink-outside"})
-    with Manifest(manifest_file) as manifest, Contents(lowerdir) as base, Contents(layer.upperdir) as theirs:
+    with Manifest(manifest_file) as manifest, TreeContents(lowerdir) as base, TreeContents(layer.upperdir) as theirs:
         changeset = scan(layer, manifest, BACKENDS[backend].XATTR_PREFIX, own_git=False)
         assert not changeset.problems
 

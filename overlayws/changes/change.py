@@ -59,18 +59,29 @@ class Rename:
     similarity: int  # percent, as git counts it; 100 is the same content
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """What could not be captured, and why."""
+
+    path: str  # relative, surrogateescape; '' is the workspace's own directory
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path or '.'!r}: {self.why}"
+
+
 @dataclass(frozen=True)
 class ChangeSet:
     """All differences, sorted by the bytes of the path (so a directory comes before what is in it).
 
     Directories are changes of their own where they appear, vanish or change their mode.
-    ``problems`` names what could not be captured ("path: why"); a change set with problems is incomplete and
-    is not applied.
+    ``problems`` names what could not be captured; a change set with problems is incomplete and is not applied. A file
+    that is there and could not be read is a change all the same: ``after`` has its size and no digest.
     """
 
     changes: tuple[Change, ...]
     renames: tuple[Rename, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @cached_property
     def digest(self) -> str:

@@ -6,13 +6,16 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from overlayws.beneath import split
 from overlayws.changes.opening import Parents, Unlocked, open_file
 from overlayws.errors import UntrustedError
+from overlayws.source.copyfile import copy_file
 from overlayws.source.entry import Entry
 
 _CHUNK = 1 << 20
@@ -22,41 +25,55 @@ class ChangedSince(UntrustedError):
     """The bytes below an upperdir or a base are not the ones that were scanned."""
 
 
-class Contents:
-    """The files below ``root`` (an upperdir, or a base's lowerdir). Use as a context manager."""
+class Contents(ABC):
+    """The bytes of one side of a change set. Use as a context manager."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what was opened."""
+
+    @abstractmethod
+    def chunks(self, path: str, entry: Entry) -> Iterator[bytes]:
+        """The content of the file ``path``, at most 1 MiB at a time and ``entry.size`` bytes in all.
+
+        Raises UntrustedError at the end unless all of it has ``entry.digest``: use nothing before that.
+        """
+
+    def read(self, path: str, entry: Entry) -> bytes:
+        """The content of the file ``path``. Raises UntrustedError unless it has ``entry.digest``."""
+        return b"".join(self.chunks(path, entry))
+
+    def copy(self, path: str, entry: Entry, out: int) -> None:
+        """Write the content of the file ``path`` to the descriptor ``out``; holes stay holes.
+
+        Raises UntrustedError unless what was written has ``entry.digest``.
+        """
+        for chunk in self.chunks(path, entry):
+            _write(out, chunk)
+        os.ftruncate(out, os.lseek(out, 0, os.SEEK_CUR))
+
+
+class TreeContents(Contents):
+    """The files below ``root`` (a base's lowerdir, or an upperdir that is being captured)."""
 
     def __init__(self, root: Path) -> None:
         self._unlocked = Unlocked()
         self._root, _ = self._unlocked.open(os.fspath(root.absolute()), -1)
         self._parents = Parents(self._root)
 
-    def __enter__(self) -> Contents:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._parents.close()
         os.close(self._root)
         self._unlocked.restore()
 
-    def read(self, path: str, entry: Entry) -> bytes:
-        """The content of the file ``path``. Raises ChangedSince unless it has ``entry.digest``."""
-        return b"".join(self.chunks(path, entry))
-
-    def copy(self, path: str, entry: Entry, out: int) -> None:
-        """Write the content of the file ``path`` to the descriptor ``out``; holes stay holes.
-
-        Raises ChangedSince unless what was written has ``entry.digest``.
-        """
-        for chunk in self.chunks(path, entry):
-            _write(out, chunk)
-        os.ftruncate(out, os.lseek(out, 0, os.SEEK_CUR))
-
     def chunks(self, path: str, entry: Entry) -> Iterator[bytes]:
-        """The content of the file ``path``, at most 1 MiB at a time and ``entry.size`` bytes in all.
-
-        Raises ChangedSince at the end unless all of it has ``entry.digest``: use nothing before that. An entry
-        without a digest gives what is there.
-        """
+        """As ``Contents.chunks``, raising ChangedSince; an entry without a digest gives what is there."""
         digest = hashlib.sha256()
         length = 0
         with self._opened(path) as fd:
@@ -69,6 +86,14 @@ class Contents:
                 yield chunk
         if entry.digest is not None and digest.hexdigest() != entry.digest:
             raise _changed(path)
+
+    def clone(self, path: str, out: int) -> None:
+        """Copy the file ``path`` to the empty file ``out`` unread: blocks shared or copied, holes kept.
+
+        Raises OSError, ChangedSince.
+        """
+        with self._opened(path) as fd:
+            copy_file(fd, out, os.fstat(fd), os.fstat(out).st_dev)
 
     @contextmanager
     def _opened(self, path: str) -> Iterator[int]:

@@ -205,6 +205,8 @@ def has_patch_form(change: Change) -> bool:
         return False
     if any(entry.kind.special or entry.size > _LARGEST for entry in entries):
         return False
+    if change.after is not None and change.after.kind is Kind.FILE and change.after.digest is None:
+        return False  # not captured
     return not is_git_name(change.path) and len(os.fsencode(change.path)) <= _LONGEST
 
 

@@ -10,9 +10,11 @@ from overlayws.base.manifest import BINARY_HEAD
 from overlayws.changes.flags import NO_CONTENT, Content
 from overlayws.changes.invisible import adds_invisible, invisible
 
-_WHOLE = 1 << 20  # bytes; a larger file is streamed and never held
+WHOLE = 1 << 20  # bytes; a larger file is streamed and never held
 _CHUNK = 1 << 20
 _LARGEST = 16 << 30  # bytes; a sparse file of a terabyte takes no disk, but its hash would take an hour
+_HOLES = 16 << 30  # bytes of holes hashed in one scan: a minute
+_TOO_LARGE = "larger than a change may be"
 
 
 class TooLarge(OSError):
@@ -21,6 +23,25 @@ class TooLarge(OSError):
 
 class Resized(OSError):
     """A file has not the size that it should have."""
+
+
+class Holes:
+    """The budget of one scan for the bytes that take time and no disk: a program makes a hundred sparse files of
+    16 GiB in a moment, and to hash them takes an hour."""
+
+    def __init__(self) -> None:
+        self._left = _HOLES
+
+    def checked(self, st: os.stat_result) -> int:
+        """The size of the file with the stat ``st``. Raises TooLarge where its holes are more than what is left."""
+        size = st.st_size
+        if size > WHOLE:
+            hole = max(0, size - st.st_blocks * 512)
+            if hole > self._left:
+                raise TooLarge(errno.EFBIG, f"{_TOO_LARGE} ({size} bytes, {hole} of them holes; all files' together"
+                               f" at most {_HOLES})")  # fmt: skip
+            self._left -= hole
+        return size
 
 
 class Read:
@@ -48,7 +69,7 @@ class Read:
 
 def read(fd: int, size: int) -> Read:
     """The file of ``size`` bytes behind ``fd``. Raises OSError; Resized if it has another size."""
-    if size > _WHOLE:
+    if size > WHOLE:
         return _streamed(fd, size)
     data = os.read(fd, size + 1)
     if len(data) != size:
@@ -58,7 +79,7 @@ def read(fd: int, size: int) -> Read:
 
 def _streamed(fd: int, size: int) -> Read:
     if size > _LARGEST:
-        raise TooLarge(errno.EFBIG, f"larger than a change may be ({size} bytes; at most {_LARGEST})")
+        raise TooLarge(errno.EFBIG, f"{_TOO_LARGE} ({size} bytes; at most {_LARGEST})")
     digest = sha256()
     head = b""
     tail = b""

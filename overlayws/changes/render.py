@@ -140,7 +140,7 @@ def as_json(
         "base": dict(base),
         "changes": [_json_row(row) for row in rows],
         "summary": _summary(rows),
-        "problems": [visible(problem) for problem in changeset.problems],
+        "problems": [visible(str(problem)) for problem in changeset.problems],
     }
 
 

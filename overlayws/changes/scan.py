@@ -10,13 +10,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from overlayws.base.manifest import Manifest, Row, entry_of
-from overlayws.changes.change import Change, ChangeSet
+from overlayws.changes.change import Change, ChangeSet, Problem
 from overlayws.changes.flags import NO_CONTENT, Content, HiddenPaths, flags
 from overlayws.changes.opening import Parents, Unlocked, open_file
-from overlayws.changes.reading import Read, Resized, compared, read, stands_alone
+from overlayws.changes.reading import Holes, Read, Resized, compared, read, stands_alone
 from overlayws.changes.rename import exact
 from overlayws.errors import UntrustedError
 from overlayws.layer.mount import Layer
@@ -30,13 +32,17 @@ _OPEN_FRAMES = 64  # directories kept open; above that, a parent is opened again
 # few descriptors open, and no more once that many entries wait.
 _AHEAD, _AHEAD_DEPTH, _AHEAD_ENTRIES = 24, 8, 1000
 
+Keep = Callable[[str, bytes], None]
+"""What the scan hands the digest and the content of every small file that changed, while it has them in memory."""
 
-def scan(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool) -> ChangeSet:
+
+def scan(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool, keep: Keep | None = None) -> ChangeSet:
     """All differences between the base and the merged view of ``layer``, which nobody uses meanwhile.
 
     ``xattr_prefix`` is the ``XATTR_PREFIX`` of the backend that wrote the upperdir. ``own_git`` says that the
     top-level ``.git`` is the program's own repository: it is not looked at. Any other ``.git`` directory is one
-    change and is not entered. What cannot be read is in ``ChangeSet.problems``.
+    change and is not entered. What cannot be read is in ``ChangeSet.problems``. ``keep`` gets the contents of the
+    changed files of at most ``reading.WHOLE`` bytes.
 
     The mode of the workspace's own directory is never a change. Raises OSError where the layer's directories
     cannot be opened, ManifestError for a damaged manifest, UntrustedError if the upperdir changes meanwhile.
@@ -45,7 +51,7 @@ def scan(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool) 
     lower = os.open(layer.lowerdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         upper, _ = unlocked.open(os.fspath(layer.upperdir.absolute()), -1)
-        scanning = _Scan(upper, lower, manifest, Marks(xattr_prefix), own_git, unlocked)
+        scanning = _Scan(upper, lower, manifest, Marks(xattr_prefix), own_git, unlocked, keep)
         try:
             return scanning.run()
         finally:
@@ -73,7 +79,14 @@ class _Frame:
 
 class _Scan:
     def __init__(
-        self, upper: int, lower: int, manifest: Manifest, marks: Marks, own_git: bool, unlocked: Unlocked
+        self,
+        upper: int,
+        lower: int,
+        manifest: Manifest,
+        marks: Marks,
+        own_git: bool,
+        unlocked: Unlocked,
+        keep: Keep | None,
     ) -> None:
         self._stack: list[_Frame] = []
         self._upper = upper
@@ -84,7 +97,9 @@ class _Scan:
         self._unlocked = unlocked
         self._hidden = HiddenPaths(manifest)
         self._changes: list[Change] = []
-        self._problems: list[str] = []
+        self._keep = keep
+        self._holes = Holes()
+        self._problems: list[Problem] = []
         self._gone: list[str] = []  # base directories that the merged view shows nothing of, but for self._kept
         self._kept: set[str] = set()  # what the upperdir has below an opaque directory
         self._origins: dict[str, Origin] = {}
@@ -105,7 +120,7 @@ class _Scan:
                 self._open_next(frame)
             else:
                 self._leave()
-        for gone in self._gone:
+        for gone in dict.fromkeys(self._gone):
             for recorded in self._manifest.below(gone):
                 if recorded.path not in self._kept:
                     self._deleted(recorded.path, recorded.entry)
@@ -161,7 +176,7 @@ class _Scan:
             try:
                 self._entry(frame, entry)
             except OSError as error:
-                self._problem(frame.prefix + entry.name, error)
+                self._uncaptured(frame, entry.name, error)
 
     def _leave(self) -> None:
         frame = self._stack[-1]
@@ -275,7 +290,7 @@ class _Scan:
             row = self._row(frame, path)
             names = _xattr_names(fd)
             xattrs = self._xattrs(fd, names) if names else ()
-            now = read(fd, size)
+            now = read(fd, self._holes.checked(st))
         finally:
             os.close(fd)
         was: Read | None = None
@@ -299,6 +314,8 @@ class _Scan:
             before = entry_of(row, digest)
         else:
             before = entry_of(row)
+        if self._keep is not None and now.whole:
+            self._keep(now.digest, now.data)
         after = Entry(_FILE, mode, size, now.digest, None, xattrs)
         self._change(path, before, after, compared(was, now))
 
@@ -341,7 +358,17 @@ class _Scan:
         self._changes.append(Change(path, before, after, flags(path, before, after, self._hidden, content)))
 
     def _problem(self, path: str, error: OSError) -> None:
-        self._problems.append(f"{path or '.'!r}: {error.strerror or error}")
+        self._problems.append(Problem(path, error.strerror or str(error)))
+
+    def _uncaptured(self, frame: _Frame, name: str, error: OSError) -> None:
+        """What is there and cannot be read: a problem, and a change without a digest, so that it can be discarded."""
+        path = frame.prefix + name
+        self._problem(path, error)
+        with suppress(OSError):
+            st = os.stat(name, dir_fd=frame.fd, follow_symlinks=False)
+            kind = kind_of(st.st_mode)
+            after = Entry(kind, stat.S_IMODE(st.st_mode), st.st_size if kind is _FILE else 0)
+            self._change(path, self._before(frame, path), after)
 
 
 def _xattr_names(fd: int) -> list[str]:

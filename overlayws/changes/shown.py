@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from overlayws.changes.change import Change, ChangeSet
+from overlayws.changes.change import Change, ChangeSet, Problem
 from overlayws.errors import UsageError
 from overlayws.source.entry import Kind
 
@@ -35,23 +35,31 @@ def listed(changeset: ChangeSet) -> list[Change]:
 def select(changeset: ChangeSet, paths: Iterable[str]) -> ChangeSet:
     """The changes at or below ``paths``, which are literal paths of the workspace; all of them if there are none.
 
-    Its digest is that of the selection. Raises UsageError for a path with no change.
+    Its digest is that of the selection, and so are its problems. Raises UsageError for a path with no change.
     """
     wanted = [_normal(path) for path in paths]
     if not wanted or "" in wanted:
         return changeset
     chosen: set[str] = set()
+    problems: set[Problem] = set()
     for path in wanted:
         below = f"{path}/"
         found = [c.path for c in changeset.changes if c.path == path or c.path.startswith(below)]
-        if not found:
+        missed = [p for p in changeset.problems if p.path == path or p.path.startswith(below) or _is_above(p, path)]
+        problems.update(missed)
+        if not found and not missed:
             raise UsageError(f"nothing changed at {path!r}", hint="overlayws diff --name-status lists what changed")
         chosen.update(found)
     return ChangeSet(
         tuple(c for c in changeset.changes if c.path in chosen),
         tuple(r for r in changeset.renames if r.old in chosen and r.new in chosen),
-        changeset.problems,
+        tuple(sorted(problems)),
     )
+
+
+def _is_above(problem: Problem, path: str) -> bool:
+    """Whether ``path`` lies in what could not be read."""
+    return not problem.path or path.startswith(f"{problem.path}/")
 
 
 def _normal(path: str) -> str:

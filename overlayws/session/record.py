@@ -15,6 +15,7 @@ from overlayws.session.session import DOING, STATES, Run, Session
 
 SCHEMA = "overlayws.session/1"
 _BASE_ID = re.compile(r"([0-9a-f]{16}-[0-9a-f]{8})?")
+_CAPTURE = re.compile(r"([0-9a-f]{64})?")
 
 
 class DamagedSession(UntrustedError):
@@ -79,6 +80,8 @@ def from_bytes(data: bytes, directory: Path) -> Session:
             raise ValueError("unknown state")
         if not _BASE_ID.fullmatch(session.base_id):
             raise ValueError("not a base")
+        if not _CAPTURE.fullmatch(session.capture):
+            raise ValueError("not a capture")
         if session.journal and not session.journal.isdigit():
             raise ValueError("not a journal")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from overlayws.layer.mount import Layer
 
 STATES = ("new", "running", "captured", "partly-applied", "applied", "discarded", "interrupted")
-DOING = ("", "run", "capture", "apply", "undo", "discard")
+DOING = ("", "run", "capture", "apply", "undo", "drop", "discard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,9 @@ class Session:
     tools: tuple[str, ...] = ()
     runs: tuple[Run, ...] = field(default=())
     warnings: tuple[str, ...] = ()
+    capture: str = (
+        ""  # the frozen changes of the runs: captures/CAPTURE (see changes/freeze.py); empty before the first
+    )
     base_id: str = ""  # the base, shared with other sessions: bases/ID (see base/shelf.py)
 
     @property
@@ -58,6 +61,10 @@ class Session:
     @property
     def journals(self) -> Path:
         return self.directory / "journal"
+
+    @property
+    def captures(self) -> Path:
+        return self.directory / "captures"
 
     @property
     def layer(self) -> Layer:

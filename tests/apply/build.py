@@ -15,7 +15,7 @@ from overlayws.apply.plan import plan_apply
 from overlayws.apply.step import ApplyPlan
 from overlayws.base.manifest import Hidden, Manifest, Recorded, write_manifest
 from overlayws.changes.change import Change
-from overlayws.changes.contents import Contents
+from overlayws.changes.contents import TreeContents
 from overlayws.source.entry import Entry, Kind, Stamp, kind_of
 from tests.trees import Node, make_tree
 
@@ -66,14 +66,14 @@ class Case:
     number: list[int] = field(default_factory=lambda: [0])
 
     def plan(self, changes: Sequence[Change] | None = None, **options: object) -> ApplyPlan:
-        with Manifest(self.manifest) as manifest, Contents(self.base) as base, Contents(self.theirs) as theirs:
+        with Manifest(self.manifest) as manifest, TreeContents(self.base) as base, TreeContents(self.theirs) as theirs:
             chosen = self.changes if changes is None else changes
             return plan_apply(self.workspace, chosen, manifest, base, theirs, **options)  # type: ignore[arg-type]
 
     def execute(self, plan: ApplyPlan, **options: bool) -> Path:
         self.number[0] += 1
         journal = self.journals / f"{self.number[0]:04}"
-        with Contents(self.theirs) as theirs:
+        with TreeContents(self.theirs) as theirs:
             execute(plan, journal, theirs, **options)
         return journal
 

@@ -23,7 +23,7 @@ from overlayws.apply.execute import execute
 from overlayws.apply.journal import all_journals
 from overlayws.apply.transaction import DriftError
 from overlayws.changes.change import Change
-from overlayws.changes.contents import Contents
+from overlayws.changes.contents import TreeContents
 from overlayws.errors import OverlaywsError, UnableError, UsageError
 from overlayws.source.entry import Entry, Kind
 from tests.apply.build import Case, make_case, snapshot, tree
@@ -527,7 +527,7 @@ def test_no_workspace_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_a_journal_that_exists_is_not_written_over(tmp_path: Path) -> None:
     case = make_case(tmp_path, {"f": "a"}, {"f": "b"})
-    with Contents(case.theirs) as theirs, pytest.raises(UnableError, match="journal"):
+    with TreeContents(case.theirs) as theirs, pytest.raises(UnableError, match="journal"):
         execute(case.plan(), make_tree(tmp_path / "journal", {}), theirs)
     assert tree(case.workspace) == tree(case.base)
 

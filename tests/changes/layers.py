@@ -12,7 +12,7 @@ from types import MappingProxyType
 from overlayws.base.files import digest_of_text
 from overlayws.base.manifest import Hidden, Manifest, Recorded, write_manifest
 from overlayws.changes.change import ChangeSet
-from overlayws.changes.contents import Contents
+from overlayws.changes.contents import Contents, TreeContents
 from overlayws.changes.scan import scan
 from overlayws.layer.mount import Layer
 from overlayws.source.entry import Entry, Kind, Stamp, kind_of
@@ -48,10 +48,10 @@ class Case:
             return scan(self.layer, manifest, self.prefix, own_git=self.own_git)
 
     def base(self) -> Contents:
-        return Contents(self.layer.lowerdir)
+        return TreeContents(self.layer.lowerdir)
 
     def theirs(self) -> Contents:
-        return Contents(self.layer.upperdir)
+        return TreeContents(self.layer.upperdir)
 
     def statuses(self) -> dict[str, str]:
         changeset = self.scan()

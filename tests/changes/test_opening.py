@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayws.changes.contents import ChangedSince, Contents
+from overlayws.changes.contents import ChangedSince, TreeContents
 from overlayws.changes.opening import Parents, Unlocked, open_file
 from overlayws.source.entry import Entry, Kind
 from tests.changes.layers import make_case
@@ -96,7 +96,7 @@ def test_contents_follows_no_symlink_and_hangs_on_nothing(tmp_path: Path) -> Non
     (tmp_path / "root/dir").symlink_to(tmp_path / "outside")
     (tmp_path / "root/file").symlink_to("real/file")
     os.mkfifo(tmp_path / "root/fifo")
-    with Contents(tmp_path / "root") as contents:
+    with TreeContents(tmp_path / "root") as contents:
         for path in ("dir/secret", "file", "fifo", "gone", "real", "gone/deeper"):
             with pytest.raises(ChangedSince):
                 contents.read(path, Entry(Kind.FILE, 0o644))
@@ -108,7 +108,7 @@ def test_contents_follows_no_symlink_and_hangs_on_nothing(tmp_path: Path) -> Non
 def test_no_more_is_read_of_a_file_than_was_reviewed(tmp_path: Path) -> None:
     make_tree(tmp_path, {"f": "reviewed, and then it grew\n" * 100_000})
     seen = 0
-    with Contents(tmp_path) as contents, pytest.raises(ChangedSince):
+    with TreeContents(tmp_path) as contents, pytest.raises(ChangedSince):
         for chunk in contents.chunks("f", Entry(Kind.FILE, 0o644, 8, "0" * 64)):
             seen += len(chunk)
     assert seen <= 8
@@ -119,7 +119,7 @@ def test_contents_are_copied_with_their_holes(tmp_path: Path) -> None:
         f.seek(8 << 20)
         f.write(b"end")
         f.truncate(16 << 20)
-    with Contents(tmp_path) as contents, open(tmp_path / "copy", "wb") as out:
+    with TreeContents(tmp_path) as contents, open(tmp_path / "copy", "wb") as out:
         contents.copy("sparse", Entry(Kind.FILE, 0o644, 16 << 20), out.fileno())
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "sparse").read_bytes()
     assert (tmp_path / "copy").stat().st_blocks < 8192

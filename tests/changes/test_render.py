@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from overlayws.changes import render
-from overlayws.changes.change import ChangeSet
+from overlayws.changes.change import ChangeSet, Problem
 from overlayws.changes.git import private_repository
 from overlayws.changes.listing import Row, rows
 from overlayws.changes.shown import listed, select
@@ -218,8 +218,8 @@ def test_half_of_a_rename_is_selected_as_what_it_is(tmp_path: Path) -> None:
 
 
 def test_problems_are_told_and_escaped(tmp_path: Path) -> None:
-    changeset = ChangeSet((), (), ("a\x1b[2J: unreadable",))
-    assert render.as_json(changeset, [], session="s", base={})["problems"] == ["a\\x1b[2J: unreadable"]
+    changeset = ChangeSet((), (), (Problem("a\x1b[2J", "unreadable"),))
+    assert render.as_json(changeset, [], session="s", base={})["problems"] == ["'a\\x1b[2J': unreadable"]
 
 
 def test_a_file_that_was_too_large_to_be_shown_does_not_look_empty_in_the_stat() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from overlayws.changes.change import Problem
 from overlayws.errors import UntrustedError
 from overlayws.source.entry import Kind
 from tests.changes.layers import TRUSTED, USER, Opaque, Upper, Whiteout, make_case, merged
@@ -295,7 +296,7 @@ def test_a_file_too_large_to_hash_is_a_problem_and_takes_no_time(tmp_path: Path)
     with open(case.layer.upperdir / "sparse", "wb") as f:
         f.truncate(1 << 40)
     (problem,) = case.scan().problems
-    assert problem.startswith("'sparse': larger than a change may be")
+    assert str(problem).startswith("'sparse': larger than a change may be")
 
 
 def test_what_the_base_was_is_told_from_the_manifest_where_it_knows(tmp_path: Path) -> None:
@@ -315,8 +316,8 @@ def test_a_base_that_is_not_what_the_manifest_says_is_a_problem(tmp_path: Path) 
     (case.layer.lowerdir / "cut").write_bytes(b"bef")
     (case.layer.lowerdir / "away").unlink()
     problems = case.scan().problems
-    assert problems[0].startswith("'away': cannot read it in the base")
-    assert problems[1].startswith("'cut': the base is damaged here")
+    assert str(problems[0]).startswith("'away': cannot read it in the base")
+    assert str(problems[1]).startswith("'cut': the base is damaged here")
 
 
 def test_a_symlink_in_the_lowerdir_is_not_followed(tmp_path: Path) -> None:
@@ -324,7 +325,7 @@ def test_a_symlink_in_the_lowerdir_is_not_followed(tmp_path: Path) -> None:
     (case.layer.lowerdir / "d").rename(tmp_path / "outside")
     (case.layer.lowerdir / "d").symlink_to(tmp_path / "outside")
     (problem,) = case.scan().problems
-    assert problem.startswith("'d/f': cannot read it in the base")
+    assert str(problem).startswith("'d/f': cannot read it in the base")
 
 
 def test_a_file_that_becomes_a_fifo_under_the_scan_does_not_hang_it(
@@ -341,7 +342,7 @@ def test_a_file_that_becomes_a_fifo_under_the_scan_does_not_hang_it(
         return real(name, parent)
 
     monkeypatch.setattr(module, "open_file", swap)
-    assert case.scan().problems == ("'f': changed while it was read",)
+    assert case.scan().problems == (Problem("f", "changed while it was read"),)
 
 
 def test_scan_leaves_the_layer_as_it_was(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""freeze: the change set as it is after the run, in a store of its own that no program can reach.
+
+What is shown, reviewed, exported and applied is read from here, never from the upperdir: whatever still writes there
+has no effect. The store of one capture is a directory, named after the SHA-256 of its manifest:
+
+    ID/manifest      the changes, a line each (``frozen.py``)
+    ID/pack          the contents of the small files, one after the other, each once
+    ID/large/SHA256  the larger ones, holes as holes
+
+The small contents are the very bytes that the scan hashed; nothing is read twice. The manifest says where each of
+them is, its own hash is kept in ``session.json``, and every content is hashed again when it is read: a bit that
+changed is an error, never another change.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from overlayws.base.manifest import Manifest
+from overlayws.changes.change import ChangeSet
+from overlayws.changes.contents import TreeContents
+from overlayws.changes.frozen import LARGE, MANIFEST, PACK, manifest_lines
+from overlayws.changes.reading import WHOLE
+from overlayws.changes.scan import scan
+from overlayws.layer.mount import Layer
+from overlayws.source.entry import Kind
+from overlayws.source.remove import remove_tree
+
+_MAKING = ".making-"
+
+
+def freeze(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool, store: Path) -> str:
+    """Scan ``layer`` (see ``scan``), which nobody uses any more, and keep what was found below ``store``; its id.
+
+    The captures that were there stay (``drop_others``). What could not be read is in the change set's problems.
+    Raises OSError (no space), ManifestError, UntrustedError if the upperdir changes meanwhile.
+    """
+    making = store / f"{_MAKING}{os.getpid()}-{secrets.token_hex(4)}"
+    store.mkdir(mode=0o700, exist_ok=True)
+    making.mkdir(mode=0o700)
+    try:
+        with open(making / PACK, "xb", opener=_private, buffering=1 << 18) as pack:
+            packing = _Packing(pack)
+            changeset = scan(layer, manifest, xattr_prefix, own_git=own_git, keep=packing.keep)
+        _copy_large(layer, changeset, making / LARGE)
+        digest = sha256()
+        with open(making / MANIFEST, "xb", opener=_private) as out:
+            for line in manifest_lines(changeset, packing.offsets):
+                digest.update(line)
+                out.write(line)
+            out.flush()
+            os.fsync(out.fileno())
+        final = store / digest.hexdigest()
+        # The same changes again: what was there may be damaged, what was just made is not.
+        remove_tree(final)
+        os.rename(making, final)
+    except BaseException:
+        remove_tree(making)
+        raise
+    return final.name
+
+
+def drop_others(store: Path, capture: str) -> None:
+    """Remove every capture below ``store`` but ``capture``, and what was left of one that was not finished."""
+    try:
+        names = os.listdir(store)
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name != capture:
+            remove_tree(store / name)
+
+
+class _Packing:
+    """The small contents, each once; ``offsets`` says where in the pack."""
+
+    def __init__(self, pack: BinaryIO) -> None:
+        self._pack = pack
+        self._at = 0
+        self.offsets: dict[str, int] = {}
+
+    def keep(self, digest: str, data: bytes) -> None:
+        if digest not in self.offsets:
+            self.offsets[digest] = self._at
+            self._at += len(data)
+            self._pack.write(data)
+
+
+def _copy_large(layer: Layer, changeset: ChangeSet, target: Path) -> None:
+    """The contents of more than WHOLE bytes: blocks shared where the file system can, holes kept."""
+    wanted = {
+        c.after.digest: c
+        for c in changeset.changes
+        if c.after is not None and c.after.kind is Kind.FILE and c.after.size > WHOLE and c.after.digest
+    }
+    if not wanted:
+        return
+    target.mkdir(mode=0o700)
+    with TreeContents(layer.upperdir) as upper:
+        for digest, change in wanted.items():
+            with open(target / digest, "xb", opener=_private) as out:
+                upper.clone(change.path, out.fileno())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
