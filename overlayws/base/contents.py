@@ -40,12 +40,12 @@ class Scan:
         """
         if data is None:
             data = bytes(self.inspector.largest + 1)  # only its length counts
-        said: Inspection | None = None
-        for name in self.aliases.get(path, (path,)):
+        said = self.inspector.inspect(path, data)
+        for name in self.aliases.get(path, ()):
             other = self.inspector.inspect(name, data)
-            if said is None or _STRENGTH[other.action] > _STRENGTH[said.action]:
+            if _STRENGTH[other.action] > _STRENGTH[said.action]:
                 said = other
-        if said is None or not said.findings:
+        if not said.findings:
             return Action.SHOW, "", None, []
         action = Action.SHOW if path in self.spared else said.action
         findings = [

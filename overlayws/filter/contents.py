@@ -6,8 +6,6 @@ workspace's files is not who decides what leaves it.
 
 from __future__ import annotations
 
-import os
-import posixpath
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -157,8 +155,10 @@ class Inspector:
 
 def _kind_of_text(path: str) -> tuple[bool, bool]:
     """(code, config) of a file, by its name."""
-    name = posixpath.basename(os.fspath(path)).lower()
+    name = path.rpartition("/")[2].lower()
     stem, dot, extension = name.rpartition(".")
+    if extension in _CODE and stem and not stem.startswith(".env"):  # most files, and none of the rest is about them
+        return True, False
     while dot and extension in ("example", "sample", "template", "dist", "defaults", "bak", "orig", "old"):
         stem, dot, extension = stem.rpartition(".")
     if not dot:

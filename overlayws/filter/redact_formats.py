@@ -6,7 +6,6 @@ understand; such a file is hidden, as it would be without a redactor.
 
 from __future__ import annotations
 
-import posixpath
 from importlib import import_module
 
 from overlayws.filter.redact import Span
@@ -33,29 +32,32 @@ _NAMES = {
     ".netrc": "netrc",
     "_netrc": "netrc",
     "kubeconfig": "kubeconfig",
+    "kubeconfig.yaml": "kubeconfig",
+    "kubeconfig.yml": "kubeconfig",
+    "kubeconfig.json": "kubeconfig",
     ".kube/config": "kubeconfig",
     ".docker/config.json": "docker-config",
     "settings.xml": "maven-settings",
 }
+_BELOW = frozenset(name.rpartition("/")[2] for name in _NAMES if "/" in name)
+_KUBECONFIGS = (".kubeconfig", ".kubeconfig.yaml", ".kubeconfig.yml")
 _EXAMPLES = (".example", ".sample", ".template", ".dist", ".defaults", ".schema")
 
 
 def redactable(name: str) -> str | None:
     """The id of the redactor for a file of this name or path, or None. Copies of a file (``.npmrc~``) have none."""
+    # Asked for every file of a workspace: hardly any gets past the first three questions.
     folded = name.lower()
-    base = posixpath.basename(folded)
-    above = posixpath.basename(posixpath.dirname(folded))
-    kind = _NAMES.get(f"{above}/{base}") or _NAMES.get(base)
+    above, _, base = folded.rpartition("/")
+    kind = _NAMES.get(base)
     if kind is not None:
         return kind
-    if base.endswith((".kubeconfig", ".kubeconfig.yaml", ".kubeconfig.yml")) or base in (
-        "kubeconfig.yaml",
-        "kubeconfig.yml",
-        "kubeconfig.json",
-    ):
+    if base in _BELOW:
+        return _NAMES.get(f"{above.rpartition('/')[2]}/{base}")
+    if "kubeconfig" in base and base.endswith(_KUBECONFIGS):
         return "kubeconfig"
-    if (base == ".env" or base.startswith(".env.") or base.endswith(".env")) and not base.endswith(_EXAMPLES):
-        return "env"
+    if ".env" in base and (base == ".env" or base.startswith(".env.") or base.endswith(".env")):
+        return None if base.endswith(_EXAMPLES) else "env"
     return None
 
 

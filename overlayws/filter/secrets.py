@@ -132,10 +132,11 @@ class SecretNames:
         folded = _folded(name)
         if folded in _GIT_NAMES:
             return GIT
+        matched = folder.after(folded).hits
         names = copied_names(folded)
-        hits = set(folder.after(folded).hits)
-        for name in names[1:]:
-            hits.update(folder.after(name).hits)
+        if not matched and len(names) == 1:  # nearly always
+            return None
+        hits = set(matched).union(*(folder.after(name).hits for name in names[1:]))
         if not hits:
             return None
         extensions = {candidate.rpartition(".")[2] for candidate in names}
