@@ -1,8 +1,9 @@
 """What does a start cost beside `cp -a`? Cold, warm, and with one file changed; 1,000, 10,000 and 100,000 files.
 
 Beside it `cp -a`, `rsync -a` and `git worktree add` of the same files, in one run on one file system (TMPDIR says
-which; it takes 15 GB for the largest). The contents are inspected, as `overlayws start` does; the rows `names only` say what that costs. `git` rows
-have the program's own repository (`--git fresh`), which nothing but `git worktree add` has beside them.
+which; it takes 15 GB for the largest). The contents are inspected, as `overlayws start` does; the rows `names only`
+say what that costs. `git` rows have the program's own repository (`--git fresh`), which nothing but `git worktree add`
+has beside them.
 """
 
 from __future__ import annotations

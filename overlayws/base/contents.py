@@ -11,7 +11,7 @@ from pathlib import Path
 from overlayws.base.manifest import Finding
 from overlayws.errors import OverlaywsError
 from overlayws.filter.content_rules import Action
-from overlayws.filter.contents import Inspection, Inspector
+from overlayws.filter.contents import Inspector
 from overlayws.filter.ignorefile import Rule
 from overlayws.filter.match import Filter
 
