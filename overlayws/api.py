@@ -183,9 +183,9 @@ def apply(
     """
     from overlayws.apply.earlier import earlier
     from overlayws.apply.execute import execute
-    from overlayws.apply.execute import recover as recover_journals
     from overlayws.apply.lock import workspace_lock
     from overlayws.apply.plan import plan_apply
+    from overlayws.apply.recover import recover as recover_journals
 
     store = store or default_store()
     with viewing(session, paths, store=store, talk=talk) as view:
@@ -200,19 +200,20 @@ def apply(
         def planned(changes: Sequence[Change]) -> ApplyPlan:
             return plan_apply(
                 session.workspace, changes, view.manifest, view.base, view.theirs,
-                on_conflict=on_conflict, umask=umask, allow=frozenset(allow), left=left,
+                on_conflict=on_conflict, umask=umask, allow=frozenset(allow), left=left, journal=_next_journal(session),
             )  # fmt: skip
 
         with workspace_lock(store.home, session.workspace, lambda: talk.notice(_waiting(session.workspace))):
             # What an earlier command could not tidy up is done first; mostly there is nothing.
             for line in recover_journals(session.journals, session.workspace):
                 talk.warning(line)
-            left = earlier(applied_journals(session))
-            plan = planned(view.changeset.changes)
+            left, journal = earlier(applied_journals(session)), _next_journal(session)
+            with _planning(store, session, journal):
+                plan = planned(view.changeset.changes)
             if dry_run or not view.changeset.changes:
                 return plan
             whole = view.changeset.digest == view.whole.digest and not plan.refused
-            journal, then = _next_journal(session), "applied" if whole else "partly-applied"
+            then = "applied" if whole else "partly-applied"
             with _doing(store, session, "apply", journal, then):
                 execute(plan, journal, view.theirs, skip_refused=skip_refused)
             if not whole:  # it may have been the last part
@@ -262,6 +263,17 @@ def _doing(store: Store, session: Session, what: str, journal: Path, then: str) 
     except BaseException:
         store.save(session)
         raise
+
+
+@contextmanager
+def _planning(store: Store, session: Session, journal: Path) -> Iterator[None]:
+    """The plan of an ordinary user may have to open directories: a crash then leaves something to recover."""
+    if os.geteuid() == 0:
+        yield
+        return
+    with _doing(store, session, "apply", journal, session.state):
+        yield
+    store.save(session)
 
 
 def _waiting(workspace: Path) -> str:

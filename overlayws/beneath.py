@@ -13,6 +13,7 @@ import functools
 import os
 import resource
 from pathlib import Path
+from typing import Self
 
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
@@ -85,6 +86,8 @@ def _walk_down(root: int, path: str, flags: int) -> int:
             os.close(fd)
             fd = below
         return open_quietly(last, flags, fd)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
     finally:
         os.close(fd)
 
@@ -199,7 +202,7 @@ class Directories:
         self._limit = max(1, min(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._open: dict[str, int] = {}
 
-    def __enter__(self) -> Directories:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -212,11 +215,14 @@ class Directories:
             return self.root
         fd = self._open.pop(path, -1)
         if fd < 0:
-            fd = open_directory(self.root, path)
+            fd = self._reach(path)
             if len(self._open) >= self._limit:
                 os.close(self._open.pop(next(iter(self._open))))
         self._open[path] = fd
         return fd
+
+    def _reach(self, path: str) -> int:
+        return open_directory(self.root, path)
 
     def forget(self) -> None:
         """Close every descriptor but the root's: after this a path is looked up anew."""

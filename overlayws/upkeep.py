@@ -46,8 +46,8 @@ def settled(store: Store, session: Session, talk: Talk) -> Session:
     """The session after whatever was interrupted in it was finished or rolled back. The lock is held."""
     if not session.doing:
         return session
-    from overlayws.apply.execute import recover as recover_journals
     from overlayws.apply.lock import workspace_lock
+    from overlayws.apply.recover import recover as recover_journals
 
     if session.doing in ("run", "capture"):
         talk.warning(f"a command in session {session.name} was interrupted; what it changed until then is kept")

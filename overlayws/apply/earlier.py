@@ -4,6 +4,7 @@ not an edit of the user."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from overlayws.apply.journal import Journal
@@ -13,24 +14,33 @@ from overlayws.apply.step import Seen
 from overlayws.apply.undo import load_applied
 from overlayws.source.entry import Kind
 
-Earlier = Mapping[str, Node]
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The files and symlinks that earlier applies left, and the modes of the directories."""
+
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    modes: Mapping[str, int] = field(default_factory=dict)
 
 
 def earlier(journals: Iterable[Path]) -> Earlier:
-    """The files and symlinks that the applies of ``journals`` (oldest first) left. Raises JournalError."""
-    left: dict[str, Node] = {}
+    """What the applies of ``journals`` (oldest first) left. Raises JournalError."""
+    nodes: dict[str, Node] = {}
+    modes: dict[str, int] = {}
     for directory in journals:
         for path, node in load_applied(Journal(directory).applied).nodes.items():
-            if node is not None and node.kind is not Kind.DIRECTORY:
-                left[path] = node
-            else:
-                left.pop(path, None)
-    return left
+            nodes.pop(path, None)
+            modes.pop(path, None)
+            if node is not None and node.kind is Kind.DIRECTORY:
+                modes[path] = node.mode
+            elif node is not None:
+                nodes[path] = node
+    return Earlier(nodes, modes)
 
 
 def is_earlier(left: Earlier, look: Look, path: str, seen: Seen) -> bool:
     """Whether the workspace still has what an earlier apply left at ``path``."""
-    node = left.get(path)
+    node = left.nodes.get(path)
     if node is None or node.kind is not seen.kind:
         return False
     stamp = seen.stamp

@@ -1,8 +1,8 @@
-"""execute, undo, recover: an apply as one transaction. docs/apply.md has the protocol and what each crash leads to.
+"""execute, undo: an apply as one transaction. docs/apply.md has the protocol and what each crash leads to.
 
 All new contents are staged and made durable, then the record of what will happen, then every name is swapped; the
-originals end in the stage, where undo finds them. An error or a signal in between rolls back at once; a crash is
-rolled back by ``recover``, which every command calls first. The caller holds ``workspace_lock``.
+originals end in the stage, where undo finds them. An error or a signal in between rolls back at once, a crash
+``recover``. The caller holds ``workspace_lock``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import NoReturn
 
 from overlayws.apply import kept
 from overlayws.apply import undo as undoing
-from overlayws.apply.journal import Ground, Journal, State, all_journals, remove_name, set_mtime
+from overlayws.apply.journal import Ground, Journal, State
 from overlayws.apply.prepare import check_writable, choose, prepare, touched
-from overlayws.apply.record import Record, damaged, load, save
-from overlayws.apply.rollback import Stuck, clean, original, restore_times, rollback
+from overlayws.apply.record import Record, load, save
+from overlayws.apply.recover import end, finish, set_after, tidy, unstage_undo
+from overlayws.apply.rollback import Stuck, clean, rollback
 from overlayws.apply.stage import Places
 from overlayws.apply.step import Action, ApplyPlan, Conflict
 from overlayws.apply.transaction import check_originals, drift, run
@@ -45,10 +46,6 @@ class EditedError(OverlaywsError):
         self.paths = tuple(paths)
 
 
-class LeftOver(UntrustedError):
-    """A transaction was interrupted, and paths of it were edited since: those were left as they are."""
-
-
 def execute(plan: ApplyPlan, journal: Path, theirs: Contents, *, skip_refused: bool = False) -> bool:
     """Apply a plan to its workspace, all or nothing; ``journal`` is a new directory that ``undo`` needs.
 
@@ -72,11 +69,16 @@ def execute(plan: ApplyPlan, journal: Path, theirs: Contents, *, skip_refused: b
     with _ground(place, State("staging", plan.workspace, plan.root[1], ())) as ground:
         if os.fstat(ground.directories.root).st_dev != plan.root[0]:
             raise drift(str(plan.workspace))
+        ground.directories.may = plan.locked
         renaming = [step for step in plan.steps if step.action not in (Action.OPEN, Action.SET)]
         opened = {step.path for step in plan.steps if step.action is Action.OPEN}
-        check_writable(ground.directories, (s.path for s in renaming if split(s.path)[0] not in opened))
+        written = [step.path for step in renaming if split(step.path)[0] not in opened]
+        if not plan.locked:
+            check_writable(ground.directories, written)
         place.create()
         try:
+            if plan.locked:  # which opens them, and that is written down in the journal
+                check_writable(ground.directories, written)
             vanishing = ((step.path, step.action is Action.REMOVE_DIRECTORY) for step in renaming)
             times = touched(vanishing, ground.directories)
             numbers = _choose(ground, [step.path for step in plan.steps])
@@ -86,18 +88,21 @@ def execute(plan: ApplyPlan, journal: Path, theirs: Contents, *, skip_refused: b
             save(place.apply_record, record)
             ground.sync()
             ground.enter("applying")
+            ground.directories.may = None
         except BaseException as error:
             with suppress(OSError):
                 ground.remove_stages()
+                ground.directories.close_opened()
                 # The state that failed to be written may have reached the disk: it wants the record.
                 ground.enter("finished")
                 place.remove()
             _raise(error)
         try:
-            run(ground, record)
+            run(ground, (move for move in record.moves if not move.locks))
             check_originals(ground, record)
             copied = kept.collect(ground, record)
             applied = undoing.look(ground, record, copied)
+            run(ground, (move for move in record.moves if move.locks))
             undoing.save_applied(place.applied, applied)
             ground.sync()
             ground.enter("applied")
@@ -106,7 +111,7 @@ def execute(plan: ApplyPlan, journal: Path, theirs: Contents, *, skip_refused: b
             _raise(error)
         # Applied, whatever happens from here on; what is left of the stages is for recover.
         with suppress(OSError):
-            _tidy(ground, applied)
+            tidy(ground, applied, record)
     return True
 
 
@@ -131,13 +136,15 @@ def undo(journal: Path) -> None:
     record, applied = load(place.apply_record), undoing.load_applied(place.applied)
     with _ground(place, state) as ground:
         try:
-            _tidy(ground, applied)
+            tidy(ground, applied, record)
             paths = undoing.edited(ground, record, applied)
-        except OSError as error:
+            if paths:
+                raise EditedError(paths)
+            check_writable(ground.directories, (step.path for step in record.moves if step.op != "set"))
+        except BaseException as error:
+            with suppress(OSError):
+                ground.directories.close_opened()
             _raise(error)
-        if paths:
-            raise EditedError(paths)
-        check_writable(ground.directories, (step.path for step in record.moves if step.op != "set"))
         try:
             renaming = ((step.path, step.op == "mkdir") for step in record.moves if step.op != "set")
             times = touched(renaming, ground.directories)
@@ -151,83 +158,20 @@ def undo(journal: Path) -> None:
             ground.enter("undoing")
         except BaseException as error:
             with suppress(OSError):
-                _unstage_undo(ground)
+                unstage_undo(ground)
             _raise(error)
         try:
-            run(ground, back)
+            run(ground, (move for move in back.moves if not move.locks))
             check_originals(ground, back)
-            _set_after(ground, back)
+            set_after(ground, back)
+            run(ground, (move for move in back.moves if move.locks))
             ground.sync()
             ground.enter("finished")
         except BaseException as error:
             _back_out(ground, back, "undoing", error)
             _raise(error)
         with suppress(OSError):
-            _end(ground, back)
-
-
-def recover(root: Path, workspace: Path | None = None) -> tuple[str, ...]:
-    """Finish or roll back what was interrupted in the journals below ``root`` (of ``workspace`` only, if given).
-
-    Returns one line for each that was. May itself be interrupted, and called again. Raises LeftOver (once) where
-    a path was edited after the crash: it is left so, and the error says where its original is; JournalError for a
-    damaged journal; UnableError for an I/O error.
-    """
-    lines: list[str] = []
-    left: list[str] = []
-    for place in all_journals(root):
-        state = place.state()
-        if state is None:
-            _remove_unborn(place)
-        elif workspace in (None, state.workspace):
-            try:
-                _recover(place, state, lines, left)
-            except OSError as error:
-                raise UnableError(
-                    f"cannot recover {state.workspace} from {place.directory}: {error.strerror}",
-                    hint="the originals are safe there; the next command tries again",
-                ) from error
-    if left:
-        raise LeftOver(
-            "an interrupted apply was rolled back, but these were edited since and left as they are: "
-            + "; ".join(left),
-            hint="compare them with the originals; the journal is kept until its session is removed",
-        )
-    return tuple(lines)
-
-
-def _recover(place: Journal, state: State, lines: list[str], left: list[str]) -> None:
-    if state.state in ("applied", "kept") and not any(stage.path for stage in state.places):
-        return
-    with Ground(place, state) as ground:
-        ground.open_stages()
-        if state.state == "staging":
-            ground.remove_stages()
-            place.remove()
-            lines.append(f"{state.workspace}: an interrupted apply had changed nothing yet")
-        elif state.state == "applied":
-            _tidy(ground, undoing.load_applied(place.applied))
-        elif state.state == "undo-staging":
-            _unstage_undo(ground)
-            lines.append(f"{state.workspace}: an interrupted undo had changed nothing yet")
-        elif state.state == "kept":
-            left += kept.listed(place, load(place.apply_record))
-            ground.remove_stages()
-            ground.settle()
-            ground.enter("kept")
-        elif state.state == "finished":
-            _end(ground, load(place.undo_record) if place.undo_record.exists() else None)
-        else:
-            what = "apply" if state.state == "applying" else "undo"
-            record = load(place.apply_record if what == "apply" else place.undo_record, len(state.places))
-            stuck = rollback(ground, record)
-            stuck += clean(ground, record, stuck, undo=what == "undo")
-            if stuck:
-                left += kept.rescue(ground, stuck)
-                ground.sync()
-                ground.enter("kept")  # before the stages go: from here on the originals are only in the journal
-            _finish(ground, record, "kept" if stuck else what)
-            lines.append(f"{state.workspace}: an interrupted {what} was rolled back")
+            end(ground, back)
 
 
 def _ground(place: Journal, state: State) -> Ground:
@@ -262,7 +206,7 @@ def _back_out(ground: Ground, record: Record, state: str, cause: BaseException) 
         if not stuck:
             stuck = clean(ground, record, stuck, undo=what == "undo")
         if not stuck:
-            _finish(ground, record, what)
+            finish(ground, record, what)
             return
     except OSError as error:
         why = f"{error.strerror}"
@@ -272,71 +216,6 @@ def _back_out(ground: Ground, record: Record, state: str, cause: BaseException) 
         f"{what} failed ({cause}) and could not be rolled back completely: {why}",
         hint=f"the originals are in {ground.journal.directory}; the next command rolls back what is left",
     ) from cause
-
-
-def _finish(ground: Ground, record: Record, what: str) -> None:
-    """After a rollback: remove the stages and (of an apply) the journal. Raises OSError."""
-    ground.remove_stages()
-    restore_times(ground, record)
-    ground.sync()
-    if what == "kept":
-        ground.settle()
-        ground.enter("kept")
-    elif what == "undo":
-        ground.settle()
-        ground.enter("applied")
-        with suppress(OSError):
-            ground.journal.undo_record.unlink()
-    else:
-        ground.enter("finished")
-        with suppress(OSError):
-            ground.journal.remove()
-
-
-def _tidy(ground: Ground, applied: undoing.Applied) -> None:
-    """After a finished apply: remove the stages of the workspace. Raises OSError."""
-    if any(stage.path for stage in ground.state.places):
-        ground.remove_stages(applied.times)
-        ground.settle()
-        ground.enter("applied")
-
-
-def _unstage_undo(ground: Ground) -> None:
-    """Take back what an undo has staged; the originals stay. Raises OSError."""
-    for number, fd in enumerate(ground.stages):
-        if fd < 0 or ground.state.places[number].path:
-            continue
-        for name in os.listdir(fd):
-            is_directory = os.path.isdir(ground.journal.stage / name) and not (ground.journal.stage / name).is_symlink()
-            if is_directory or not original(ground, number, name):
-                remove_name(fd, name)
-    ground.remove_stages()
-    ground.settle()
-    ground.enter("applied")
-
-
-def _end(ground: Ground, undone: Record | None) -> None:
-    """Remove the stages, then the journal of a finished undo (or of an apply that was rolled back)."""
-    if any(stage.path for stage in ground.state.places):
-        ground.remove_stages()
-        if undone is not None:
-            _set_after(ground, undone)
-        ground.settle()
-        ground.enter("finished")  # nothing in the workspace is touched from here on
-    ground.journal.remove()
-
-
-def _set_after(ground: Ground, record: Record) -> None:
-    for path, mtime_ns in record.after:
-        set_mtime(ground.directories, path, mtime_ns)
-
-
-def _remove_unborn(place: Journal) -> None:
-    """Remove a journal that has no state: nothing was done yet, or all was and only the directory is left."""
-    if place.apply_record.exists():
-        raise damaged(place.directory / "state.json", "it is missing")
-    with suppress(OSError):
-        place.remove()
 
 
 def _raise(error: BaseException) -> NoReturn:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from overlayws import beneath
+from overlayws.apply.locked import WRITING, Log, Reach
 from overlayws.apply.record import JournalError, checked_path, damaged, sealed, unsealed
 from overlayws.atomic import write_atomic
 from overlayws.beneath import Directories, open_directory, split
@@ -123,7 +124,7 @@ class Ground:
     def __init__(self, journal: Journal, state: State) -> None:
         self.journal = journal
         self.state = state
-        self.directories = Directories(state.workspace)
+        self.directories = Reach(state.workspace, Log(journal.directory, state.workspace).load(), WRITING)
         self.stages: list[int] = []
         if os.fstat(self.directories.root).st_ino != state.ino:
             os.close(self.directories.root)
@@ -172,7 +173,8 @@ class Ground:
             fd = -1
             with suppress(FileNotFoundError):
                 if place.path:
-                    fd = open_directory(self.directories.root, place.path)
+                    parent, name = split(place.path)
+                    fd = open_directory(self.directories.open(parent), name)
                 else:
                     fd = os.open(self.journal.stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self.stages.append(fd)

@@ -9,11 +9,13 @@ import hashlib
 import os
 import stat
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from overlayws.apply.locked import READING, Log, Reach
 from overlayws.apply.refuse import fold
 from overlayws.apply.step import Seen
-from overlayws.beneath import Directories, open_quietly, split
+from overlayws.beneath import open_quietly, split
 from overlayws.errors import UnableError, UsageError
 from overlayws.source.entry import Xattrs
 
@@ -40,11 +42,16 @@ class Barred(Exception):
 
 
 class Look:
-    """The workspace, opened for reading. Use as a context manager. Raises UsageError, UnableError on opening."""
+    """The workspace, opened for reading. Use as a context manager. Raises UsageError, UnableError on opening.
 
-    def __init__(self, workspace: Path) -> None:
+    Directories that must be opened for it (see ``locked``) are written down in the directory ``journal``, which is
+    gone in the end; without one they are not opened.
+    """
+
+    def __init__(self, workspace: Path, journal: Path | None = None) -> None:
+        self._journal = journal
         try:
-            self._directories = Directories(workspace)
+            self._directories = Reach(workspace, Log(journal, workspace) if journal else None, READING)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UsageError(f"no workspace at {workspace}: {error.strerror}", hint="give an existing one") from error
         except OSError as error:
@@ -58,7 +65,12 @@ class Look:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._directories.__exit__()
+        try:
+            if self._journal is not None and self._directories.log and self._directories.log.opened:
+                self._directories.close_opened()
+                self._journal.rmdir()
+        finally:
+            self._directories.__exit__()
 
     def parent(self, path: str) -> int | None:
         """A descriptor of the directory that ``path`` is in, or None where it does not exist. Raises Barred."""
@@ -83,7 +95,8 @@ class Look:
         if fd is None:
             return None
         try:
-            return Seen.of(os.stat(split(path)[1], dir_fd=fd, follow_symlinks=False))
+            st = os.stat(split(path)[1], dir_fd=fd, follow_symlinks=False)
+            return replace(Seen.of(st), mode=self._directories.true_mode(path, st))
         except FileNotFoundError:
             return None
         except OSError as error:

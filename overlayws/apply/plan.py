@@ -10,7 +10,8 @@ from pathlib import Path
 from overlayws.apply.earlier import Earlier, is_earlier
 from overlayws.apply.look import BARRED, Barred, Look
 from overlayws.apply.merge3 import is_text, merge3
-from overlayws.apply.refuse import ADMISSIBLE, fold, is_in, refused, repositories
+from overlayws.apply.refuse import ADMISSIBLE, is_in, refused, repositories, twins
+from overlayws.apply.respect import check_locks
 from overlayws.apply.step import Action, ApplyPlan, Conflict, Seen, Source, Step
 from overlayws.apply.threeway import (
     Disagreement,
@@ -47,6 +48,7 @@ def plan_apply(
     umask: int = 0o022,
     allow: frozenset[str] = frozenset(),
     left: Earlier | None = None,
+    journal: Path | None = None,
 ) -> ApplyPlan:
     """What it takes to bring ``changes`` into ``workspace``: steps, conflicts, refused changes, notes.
 
@@ -54,7 +56,8 @@ def plan_apply(
     lists a conflict, ``ours`` leaves the workspace's side, ``theirs`` takes the accepted side where that loses no
     hidden or redacted byte, ``markers`` writes text with conflict markers. ``allow`` admits refused classes
     (only ``symlink-outside`` can be). ``left`` is what earlier applies of the session left: no edit of the user's.
-    Reads a file of the workspace only where it was touched since start.
+    ``journal`` is where directories that must be opened to be read are written down (see ``locked``). Reads a file of
+    the workspace only where it was touched since start.
 
     Raises UsageError (unknown option value, no such workspace), UnableError (something cannot be read),
     UntrustedError (paths that are not plain, contents that changed since the scan).
@@ -65,9 +68,10 @@ def plan_apply(
         raise UsageError(
             f"class {min(unknown)!r} cannot be admitted", hint="these can: " + ", ".join(sorted(ADMISSIBLE))
         )
-    with Look(workspace) as look:
-        planner = _Planner(look, manifest, base, theirs, on_conflict, umask, left or {})
+    with Look(workspace, journal) as look:
+        planner = _Planner(look, manifest, base, theirs, on_conflict, umask, left or Earlier())
         planner.run(changes, allow)
+        locked = check_locks(look, planner.steps, planner.changes, manifest, planner.left.modes)
         return ApplyPlan(
             workspace,
             look.root,
@@ -75,6 +79,7 @@ def plan_apply(
             tuple(sorted(planner.conflicts, key=_by_path)),
             tuple(sorted(planner.refused, key=_by_path)),
             tuple(planner.notes),
+            locked,
         )
 
 
@@ -115,13 +120,13 @@ class _Planner:
         for change in sorted(changes, key=lambda c: c.path.encode("utf-8", "surrogateescape")):
             if self.changes.setdefault(change.path, change) is not change:
                 raise UntrustedError(f"the change set names {change.path!r} twice", hint="discard it")
-        twins = self._twins()
+        colliding = twins(self.changes.values(), self.look.folds)
         embedded = repositories(self.changes.values(), self._is_there)
         for path, change in self.changes.items():
             conflict = refused(change, self.manifest, allow)
             if conflict is None and change.after is not None and is_in(path, embedded):
                 conflict = Conflict(path, "git", "in a directory that git would take for a repository")
-            if conflict is None and path in twins:
+            if conflict is None and path in colliding:
                 conflict = Conflict(path, "twins", "two names that are one on this file system")
             if conflict is not None:
                 self._refuse(conflict)
@@ -384,16 +389,3 @@ class _Planner:
             self.notes.append(f"{path}: {detail}; ours is kept")
         else:
             self.conflicts.append(Conflict(path, reason, detail))
-
-    def _twins(self) -> set[str]:
-        """Added paths that are one path where the file system folds names; asked only if there are any."""
-        groups: dict[str, list[str]] = defaultdict(list)
-        for path, change in self.changes.items():
-            if change.after is not None:
-                groups[fold(path)].append(path)
-        return {
-            path
-            for group in groups.values()
-            if len(group) > 1 and self.look.folds(split(group[0])[0])
-            for path in group
-        }

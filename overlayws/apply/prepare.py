@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from overlayws.apply.journal import Ground
 from overlayws.apply.moves import all_xattrs, opened, xattr
-from overlayws.apply.record import Move, Node, Record, Values, node_of
+from overlayws.apply.record import Move, Node, Record, Values, in_order, node_of
 from overlayws.apply.stage import Places, existing, final_mode, stage_step
 from overlayws.apply.step import Action, Seen, Step
 from overlayws.apply.transaction import StepError, drift
 from overlayws.beneath import Directories, split
 from overlayws.changes.contents import Contents
 from overlayws.errors import UnableError
+from overlayws.source.entry import Kind
 
 _OPS = {Action.REMOVE: "take", Action.REMOVE_DIRECTORY: "rmdir", Action.MAKE_DIRECTORY: "mkdir"}
 
@@ -67,7 +68,7 @@ def prepare(
 ) -> Record:
     """Stage what the steps bring, and say what will be done. Raises StepError, DriftError, ChangedSince."""
     moves: list[Move] = []
-    late: list[tuple[str, Move]] = []
+    late: list[Move] = []
     for slot, (step, stage) in enumerate(zip(steps, numbers, strict=True)):
         try:
             if step.action in (Action.OPEN, Action.SET):
@@ -85,13 +86,13 @@ def prepare(
                 if op == "mkdir":
                     # Until everything is in it, a directory is its owner's to write.
                     final = replace(new, mode=final_mode(ground, step))
-                    late.append((step.path, Move("set", step.path, stage, slot, new, final)))
+                    late.append(Move("set", step.path, stage, slot, new, final))
         except FileNotFoundError:
             raise drift(step.path) from None
         except OSError as error:
             raise StepError(step.path, error) from error
-    late.sort(key=lambda item: -item[0].count("/"))
-    return Record((*moves, *(move for _, move in late)), times)
+    late.sort(key=lambda move: -move.path.count("/"))
+    return Record(in_order([*moves, *late]), times)
 
 
 def _node(seen: Seen) -> Node:
@@ -107,6 +108,8 @@ def _set(ground: Ground, step: Step, stage: int, slot: int) -> Move:
         )
     new: Values = (*step.xattrs, *((name, None) for name in step.dropped))
     parent, name = split(step.path)
+    if new and step.seen.kind is Kind.DIRECTORY:
+        ground.directories.open(step.path)  # its attributes can be read by who may read it (xattr(7))
     with opened(ground.directories.open(parent), name) as (_, path):
         old = tuple((key, xattr(path, key)) for key, _ in new)
     before = replace(_node(step.seen), xattrs=old)
@@ -116,4 +119,6 @@ def _set(ground: Ground, step: Step, stage: int, slot: int) -> Move:
 def _removed(ground: Ground, step: Step, stage: int, slot: int) -> Move:
     parent, name = split(step.path)
     with opened(ground.directories.open(parent), name) as (fd, path):
-        return Move("rmdir", step.path, stage, slot, node_of(os.fstat(fd), xattrs=all_xattrs(path)), None)
+        st = os.fstat(fd)
+        node = replace(node_of(st, xattrs=all_xattrs(path)), mode=ground.directories.true_mode(step.path, st))
+        return Move("rmdir", step.path, stage, slot, node, None)

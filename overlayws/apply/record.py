@@ -86,6 +86,18 @@ class Move:
     old: Node | None
     new: Node | None
 
+    @property
+    def locks(self) -> bool:
+        """Whether it takes the owner's own permissions on a directory away: then it comes after all else."""
+        new = self.new
+        return self.op == "set" and new is not None and new.kind is Kind.DIRECTORY and new.mode & 0o700 != 0o700
+
+
+def in_order(moves: list[Move]) -> tuple[Move, ...]:
+    """The moves with those that lock a directory last, the deepest first: what is in one is not reached after."""
+    last = sorted((move for move in moves if move.locks), key=lambda move: -move.path.count("/"))
+    return (*(move for move in moves if not move.locks), *last)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

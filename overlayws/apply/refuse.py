@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from overlayws.apply.step import Conflict
@@ -87,6 +88,18 @@ def leads_outside(path: str, target: str) -> bool:
 def fold(path: str) -> str:
     """The key under which a folding file system (HFS+, APFS, NTFS, FAT, casefold ext4) would find a path."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def twins(changes: Iterable[Change], folds: Callable[[str], bool]) -> set[str]:
+    """The paths that will be one path where the file system folds names. ``folds(directory)`` tells whether it does;
+    it is asked only where there are any."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for change in changes:
+        if change.after is not None:
+            groups[fold(change.path)].append(change.path)
+    return {
+        path for group in groups.values() if len(group) > 1 and folds(split(group[0])[0]) for path in group
+    }  # fmt: skip
 
 
 def refused(change: Change, manifest: Manifest, allow: frozenset[str]) -> Conflict | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from overlayws import beneath
 from overlayws.apply.journal import Ground, remove_name, set_mtime
-from overlayws.apply.moves import UNSUPPORTED, aside, at, move, opened, set_attributes, xattr
+from overlayws.apply.moves import UNSUPPORTED, aside, at, move, opened, set_attributes, set_xattrs, xattr
 from overlayws.apply.record import Move, Record
 from overlayws.apply.stage import make_directory
 from overlayws.beneath import split
@@ -49,7 +49,7 @@ def rollback(ground: Ground, record: Record) -> list[Stuck]:
         else:
             name = split(step.path)[1]
             if step.op == "set":
-                _unset(step, parent, name, step.path in remade)
+                _unset(ground, step, parent, name, step.path in remade)
                 continue
             found = _BACK[step.op](ground, step, parent, name)
         if found is not None:
@@ -111,16 +111,21 @@ def _kept(ground: Ground, step: Move) -> str | None:
     return None
 
 
-def _unset(step: Move, parent: int, name: str, remade: bool) -> None:
+def _unset(ground: Ground, step: Move, parent: int, name: str, remade: bool) -> None:
     """``remade``: the rollback has made the directory again, so that it has another inode."""
     assert step.old is not None and step.new is not None
     now = at(parent, name)
     if now is None or kind_of(now.st_mode) is not step.old.kind or (now.st_ino != step.old.ino and not remade):
         return
     with opened(parent, name) as (fd, path):
-        mode = os.fstat(fd).st_mode & 0o7777
+        st = os.fstat(fd)
+        mode = st.st_mode & 0o7777
         applied = dict(step.new.xattrs)
         values = tuple((key, value) for key, value in step.old.xattrs if xattr(path, key) == applied.get(key))
+        if ground.directories.is_opened(step.path, st):
+            set_xattrs(path, values)
+            ground.directories.close_with(step.path, step.old.mode)
+            return
         wanted = step.old.mode if mode == step.new.mode else mode
         set_attributes(path, mode, replace(step.old, mode=wanted, xattrs=values))
 
@@ -128,10 +133,18 @@ def _unset(step: Move, parent: int, name: str, remade: bool) -> None:
 def _unrmdir(ground: Ground, step: Move, parent: int, name: str) -> Stuck | None:
     assert step.old is not None
     now = at(parent, name)
-    if now is not None:
-        return None if kind_of(now.st_mode) is Kind.DIRECTORY else Stuck(step.path)
-    make_directory(ground.stages[step.stage], str(step.slot), step.old)
-    move(ground.stages[step.stage], str(step.slot), parent, name)
+    # Its own write permission is what a directory needs to be moved (rename(2)): its mode comes after that.
+    moving = step.old.mode | 0o700
+    if now is None:
+        make_directory(ground.stages[step.stage], str(step.slot), replace(step.old, mode=moving))
+        move(ground.stages[step.stage], str(step.slot), parent, name)
+    elif kind_of(now.st_mode) is not Kind.DIRECTORY:
+        return Stuck(step.path)
+    if moving != step.old.mode:
+        with opened(parent, name) as (fd, path):
+            st = os.fstat(fd)
+            if st.st_mode & 0o7777 == moving and not ground.directories.is_opened(step.path, st):
+                os.chmod(path, step.old.mode)
     return None
 
 

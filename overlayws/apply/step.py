@@ -94,3 +94,4 @@ class ApplyPlan:
     conflicts: tuple[Conflict, ...] = ()
     refused: tuple[Conflict, ...] = ()
     notes: tuple[str, ...] = ()
+    locked: frozenset[str] = frozenset()  # directories that only an ordinary user has to open for it

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 
 from overlayws.apply.journal import Ground
-from overlayws.apply.moves import at, move, opened, set_attributes, swap
+from overlayws.apply.moves import at, move, opened, set_attributes, set_xattrs, swap
 from overlayws.apply.record import Move, Record
 from overlayws.beneath import split
 from overlayws.errors import OverlaywsError, UnableError
@@ -37,9 +38,9 @@ def drift(path: str) -> DriftError:
     )
 
 
-def run(ground: Ground, record: Record) -> None:
-    """Carry out every move. Raises DriftError, StepError: the caller rolls back."""
-    for step in record.moves:
+def run(ground: Ground, moves: Iterable[Move]) -> None:
+    """Carry out moves. Raises DriftError, StepError: the caller rolls back."""
+    for step in moves:
         try:
             _run(ground, step)
         except OSError as error:
@@ -63,9 +64,13 @@ def _run(ground: Ground, step: Move) -> None:
         assert step.new is not None
         with opened(parent, name) as (fd, path):
             st = os.fstat(fd)
-            if not step.old.untouched(st) or st.st_mode & 0o7777 != step.old.mode:
+            if not step.old.untouched(st) or ground.directories.true_mode(step.path, st) != step.old.mode:
                 raise drift(step.path)
-            set_attributes(path, step.old.mode, step.new)
+            if ground.directories.is_opened(step.path, st):
+                set_xattrs(path, step.new.xattrs)
+                ground.directories.close_with(step.path, step.new.mode)
+            else:
+                set_attributes(path, step.old.mode, step.new)
     else:
         if step.op == "take":
             move(parent, name, stage, slot)

@@ -21,6 +21,7 @@ from overlayws.apply.record import (
     Record,
     checked_path,
     damaged,
+    in_order,
     node_of,
     read_node,
     sealed,
@@ -44,14 +45,19 @@ class Applied:
 
 
 def look(ground: Ground, record: Record, copied: tuple[tuple[int, str | None], ...]) -> Applied:
-    """What is there now, right after all moves. Raises OSError."""
+    """What is there right after all moves; those that lock a directory are still to come. Raises OSError."""
+    locked = {move.path: move.new.mode for move in record.moves if move.locks and move.new is not None}
     digests = {m.path: m.new.digest for m in record.moves if m.op in ("put", "swap") and m.new is not None}
     nodes: dict[str, Node | None] = {}
     for step in record.moves:
         if step.path in nodes:
             continue
         now = _at(ground, step.path)
-        nodes[step.path] = None if now is None else node_of(now, digests.get(step.path))
+        if now is None:
+            nodes[step.path] = None
+            continue
+        mode = locked.get(step.path, ground.directories.true_mode(step.path, now))
+        nodes[step.path] = replace(node_of(now, digests.get(step.path)), mode=mode)
     times = {}
     for path, _ in record.times:
         now = os.fstat(ground.directories.root) if not path else _at(ground, path)
@@ -106,7 +112,8 @@ def edited(ground: Ground, record: Record, applied: Applied) -> list[str]:
 
 
 def _same(ground: Ground, path: str, node: Node, now: os.stat_result) -> bool:
-    if node_of(now).kind is not node.kind or (now.st_mode & 0o7777 != node.mode and node.kind is not Kind.SYMLINK):
+    mode = ground.directories.true_mode(path, now)
+    if node_of(now).kind is not node.kind or (mode != node.mode and node.kind is not Kind.SYMLINK):
         return False
     if node.kind is not Kind.FILE or node.untouched(now):
         return node.kind is Kind.DIRECTORY or node.is_at(now)
@@ -160,7 +167,7 @@ def inverse(
     now = dict(times)
     # A directory in which something else was changed since keeps the mtime that this gave it.
     after = tuple((path, mtime_ns) for path, mtime_ns in record.times if now.get(path) == applied.times.get(path))
-    return Record((*moves, *late), times, after)
+    return Record(in_order([*moves, *late]), times, after)
 
 
 _INVERSE = {"put": "take", "take": "put", "swap": "swap", "mkdir": "rmdir", "rmdir": "mkdir", "set": "set"}
@@ -187,7 +194,8 @@ def _now(ground: Ground, step: Move) -> Node:
     with opened(ground.directories.open(parent), name) as (fd, path):
         st = os.fstat(fd)
         if step.op == "set":
-            return node_of(st, xattrs=tuple((key, xattr(path, key)) for key, _ in step.new.xattrs))
+            node = node_of(st, xattrs=tuple((key, xattr(path, key)) for key, _ in step.new.xattrs))
+            return replace(node, mode=ground.directories.true_mode(step.path, st))
         if step.op == "mkdir":
             return replace(node_of(st, xattrs=all_xattrs(path)), mode=step.new.mode)
         return node_of(st)

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from overlayws.apply.execute import execute, recover, undo
+from overlayws.apply.execute import execute, undo
 from overlayws.apply.plan import plan_apply
+from overlayws.apply.recover import recover
 from overlayws.apply.step import ApplyPlan
 from overlayws.base.manifest import Hidden, Manifest, Recorded, write_manifest
 from overlayws.changes.change import Change
@@ -68,6 +69,7 @@ class Case:
     def plan(self, changes: Sequence[Change] | None = None, **options: object) -> ApplyPlan:
         with Manifest(self.manifest) as manifest, TreeContents(self.base) as base, TreeContents(self.theirs) as theirs:
             chosen = self.changes if changes is None else changes
+            options.setdefault("journal", self.journals / "planning")
             return plan_apply(self.workspace, chosen, manifest, base, theirs, **options)  # type: ignore[arg-type]
 
     def execute(self, plan: ApplyPlan, **options: bool) -> Path:

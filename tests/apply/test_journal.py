@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from overlayws.apply.execute import recover, undo
+from overlayws.apply.execute import undo
 from overlayws.apply.record import JournalError, load, sealed
+from overlayws.apply.recover import recover
 from tests.apply.build import Case, make_case, tree
 from tests.apply.test_crash import BASE, THEIRS
 

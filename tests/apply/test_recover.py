@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from overlayws.apply import execute as module
-from overlayws.apply.execute import LeftOver
-from overlayws.apply.record import JournalError
+from overlayws.apply.journal import Ground
+from overlayws.apply.record import JournalError, Record
+from overlayws.apply.recover import LeftOver, recover
+from overlayws.apply.transaction import run
 from tests.apply.build import Case, make_case, paths, snapshot, tree
 from tests.apply.crash import in_child
 from tests.apply.test_crash import BASE, THEIRS
@@ -32,7 +34,8 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
 def crash(case: Case, monkeypatch: pytest.MonkeyPatch, work: Callable[[], object] | None = None) -> None:
     """Die when all moves are made and nothing is committed."""
 
-    def die(*_: object) -> None:
+    def die(ground: Ground, record: Record) -> None:
+        run(ground, (move for move in record.moves if move.locks))
         os._exit(0)
 
     pid = os.fork()
@@ -183,5 +186,5 @@ def test_another_directory_at_the_workspaces_path_is_not_touched(
 def test_journals_of_another_workspace_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = make_case(tmp_path, BASE, THEIRS)
     crash(case, monkeypatch)
-    assert module.recover(case.journals, tmp_path) == ()
-    assert len(module.recover(case.journals)) == 1
+    assert recover(case.journals, tmp_path) == ()
+    assert len(recover(case.journals)) == 1
