@@ -156,11 +156,18 @@ def scan(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -
 
 
 def diff(session: Session, paths: Sequence[str] = (), *, store: Store | None = None, context: int = 3) -> bytes:
-    """The changes as a patch in git's format, which ``git apply`` accepts."""
+    """The changes as a patch in git's format, which ``git apply`` accepts.
+
+    Raises UnableError where a content is too large for a patch: nothing is left out.
+    """
+    from overlayws.changes.git import EVERYTHING
     from overlayws.changes.render import patch
 
     with viewing(session, paths, store=store) as view:
-        return patch(view.changeset, view.base, view.theirs, context=context)
+        made, left_out = patch(view.changeset, view.base, view.theirs, context=context, limits=EVERYTHING)
+    if left_out:
+        raise UnableError(f"{left_out[0].path!r} is too large for a patch", hint="leave it out: name the other paths")
+    return made
 
 
 def apply(

@@ -9,6 +9,7 @@ gone when the context is left.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -20,12 +21,12 @@ from typing import IO
 from overlayws.changes.change import Change, ChangeSet
 from overlayws.changes.contents import Contents
 from overlayws.changes.gitname import is_git_name
+from overlayws.changes.textual import taken_for_binary, text_in_disguise, utf16
 from overlayws.cleangit import ENVIRONMENT
 from overlayws.errors import OverlaywsError, UnableError
 from overlayws.source.entry import Entry, Kind
 
 _BEFORE, _AFTER = "refs/overlayws/before", "refs/overlayws/after"
-_LARGEST = 256 << 20  # bytes of a file; git reads a binary file into memory to make a patch of it
 _RENAME_FILES = 400  # git compares at most the square of it (its default, 1000, takes half a minute)
 _RENAME_BYTES = 64 << 20  # of all files that could be halves of a rename
 _PIPE = 1 << 20  # bytes; with the usual 64 KiB the two processes mostly wait for each other
@@ -73,28 +74,58 @@ class FileStat:
     similarity: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes of content, before and after together: git reads both sides of a file into memory. What is over is in no
+    patch and no line count; the smallest files come first, so that no large one keeps them out."""
+
+    file: int
+    total: int
+
+
+EXACT = Limits(64 << 20, 96 << 20)  # a patch for a file or a pipe
+SHOWN = Limits(1 << 20, 32 << 20)  # for eyes
+DECODED = 1 << 20  # bytes of a text in UTF-16
+EVERYTHING = Limits(256 << 20, 1 << 62)  # --all: git itself takes no more
+
+
 @contextmanager
 def private_repository(
-    changeset: ChangeSet, base: Contents, theirs: Contents, *, scratch: Path | None = None
+    changeset: ChangeSet,
+    base: Contents,
+    theirs: Contents,
+    *,
+    scratch: Path | None = None,
+    limits: Limits = EXACT,
+    decode: bool = False,
 ) -> Iterator[PrivateRepository]:
     """A repository of the change set's files, ``base`` the contents before and ``theirs`` after.
+
+    ``decode``: texts in UTF-16 are in it as UTF-8, for eyes; else every content is exact.
 
     It is made below ``scratch`` (the temporary directory if None) with mode 0700, with one ``git fast-import``, and
     removed at the end. Raises UnableError where git is missing, ChangedSince where the contents are not those of the
     change set.
     """
     with tempfile.TemporaryDirectory(prefix="overlayws-diff-", dir=scratch, ignore_cleanup_errors=True) as directory:
-        repository = PrivateRepository(Path(directory), changeset)
+        repository = PrivateRepository(Path(directory), changeset, limits, decode)
         repository.fill(base, theirs)
         yield repository
 
 
 class PrivateRepository:
-    """Two trees in a bare repository, and git's diffs between them."""
+    """Two trees in a bare repository, and git's diffs between them.
 
-    def __init__(self, directory: Path, changeset: ChangeSet) -> None:
+    ``changes`` are those that are in it, ``left_out`` those that the limits keep out, ``decoded`` the encodings of
+    those that are in it as UTF-8.
+    """
+
+    def __init__(self, directory: Path, changeset: ChangeSet, limits: Limits = EXACT, decode: bool = False) -> None:
         self._directory = directory
-        self._changes = [change for change in changeset.changes if has_patch_form(change)]
+        self._decode = decode
+        self.changes, self.left_out = _within(limits, changeset)
+        self.decoded: dict[str, str] = {}
+        self._textual: set[str] = set()
         for name in ("objects", "refs"):
             (directory / name).mkdir()
         (directory / "HEAD").write_text("ref: refs/heads/unborn\n")
@@ -103,6 +134,9 @@ class PrivateRepository:
 
     def fill(self, base: Contents, theirs: Contents) -> None:
         """Import the contents; called once."""
+        for change in self.changes:
+            if "binary" in change.flags:
+                self._classify(change, base, theirs)
         command = ["git", "fast-import", "--quiet", "--done", "--date-format=raw", "--depth=0"]
         with tempfile.TemporaryFile(dir=self._directory) as errors:
             try:
@@ -132,10 +166,18 @@ class PrivateRepository:
             if child.wait():
                 errors.seek(0)
                 raise _failed("fast-import", errors.read())
+        if self._textual:
+            # The only attributes that git reads: text that has a NUL is compared as text.
+            (self._directory / "info").mkdir()
+            lines = [b"%s diff\n" % _attribute_pattern(path) for path in sorted(self._textual)]
+            (self._directory / "info/attributes").write_bytes(b"".join(lines))
 
-    def patch(self, *, context: int = 3, words: bool = False, renames: bool = True) -> bytes:
-        """The whole difference in git's patch format; ``git apply`` accepts it, except with ``words``."""
+    def patch(self, *, context: int = 3, words: bool = False, renames: bool = True, ignore_ends: bool = False) -> bytes:
+        """The whole difference in git's patch format; ``git apply`` accepts it, except with ``words`` or
+        ``ignore_ends`` (which takes lines for equal that differ only in white space at their end)."""
         options = ["-p", "--binary", "--full-index", f"-U{context}"]
+        if ignore_ends:
+            options.append("--ignore-space-at-eol")
         if words:
             options.append("--word-diff=plain")
         return self._diff([*options, *self._rename_options(renames)])
@@ -161,7 +203,7 @@ class PrivateRepository:
 
     def _import(self, out: IO[bytes], ref: str, contents: Contents, *, before: bool) -> None:
         out.write(b"commit %s\ncommitter overlayws <overlayws@localhost> 0 +0000\ndata 0\n" % ref.encode())
-        for change in self._changes:
+        for change in self.changes:
             entry = change.before if before else change.after
             if entry is None or entry.kind is Kind.DIRECTORY:
                 continue
@@ -170,15 +212,33 @@ class PrivateRepository:
                 target = os.fsencode(entry.target or "")
                 out.write(b"data %d\n%s\n" % (len(target), target))
                 continue
+            encoding = self.decoded.get(change.path)
+            if encoding is not None:
+                data = contents.read(change.path, entry).decode(encoding).encode()
+                out.write(b"data %d\n%s\n" % (len(data), data))
+                continue
             out.write(b"data %d\n" % entry.size)
             for chunk in contents.chunks(change.path, entry):
                 out.write(chunk)
             out.write(b"\n")
         out.write(b"\n")
 
+    def _classify(self, change: Change, base: Contents, theirs: Contents) -> None:
+        """Note where a file that git takes for binary is to be compared as text, and where it is to be decoded."""
+        heads = []
+        for entry, contents in ((change.before, base), (change.after, theirs)):
+            if entry is not None and entry.kind is Kind.FILE:
+                heads.append(next(contents.chunks(change.path, entry), b""))  # fill reads it again, and checks it
+        if any(taken_for_binary(head) and text_in_disguise(change.path, head) for head in heads):
+            self._textual.add(change.path)
+        encodings = {utf16(head) for head in heads}
+        if self._decode and len(encodings) == 1 and max(map(len, heads), default=0) < DECODED:
+            if (encoding := encodings.pop()) is not None:
+                self.decoded[change.path] = encoding
+
     def _diff(self, options: list[str], paths: list[str] | None = None) -> bytes:
         command = ["git", "diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/"]
-        command += ["--dst-prefix=b/", "--ignore-submodules=all", "--diff-algorithm=histogram", *options]
+        command += ["--dst-prefix=b/", "--ignore-submodules=all", "--diff-algorithm=myers", *options]
         command += [_BEFORE, _AFTER, "--", *(paths or [])]
         try:
             done = subprocess.run(
@@ -195,7 +255,7 @@ class PrivateRepository:
 
 
 def has_patch_form(change: Change) -> bool:
-    """Whether git can carry the change: files and symlinks of a size and a name that ``git apply`` takes.
+    """Whether git can carry the change: files and symlinks of a name that ``git apply`` takes.
 
     What git does not keep (empty directories, permissions other than the owner's execute bit, extended
     attributes) has no patch form either, and is not looked at here.
@@ -203,11 +263,40 @@ def has_patch_form(change: Change) -> bool:
     entries = [entry for entry in (change.before, change.after) if entry is not None]
     if all(entry.kind is Kind.DIRECTORY for entry in entries):
         return False
-    if any(entry.kind.special or entry.size > _LARGEST for entry in entries):
+    if any(entry.kind.special for entry in entries):
         return False
-    if change.after is not None and change.after.kind is Kind.FILE and change.after.digest is None:
-        return False  # not captured
+    if uncaptured([change]):
+        return False
     return not is_git_name(change.path) and len(os.fsencode(change.path)) <= _LONGEST
+
+
+def _within(limits: Limits, changeset: ChangeSet) -> tuple[list[Change], list[Change]]:
+    """(what is within the limits, what is not), both in order."""
+    fitting = [change for change in changeset.changes if has_patch_form(change)]
+    if sum(map(_size, fitting)) <= min(limits.file, limits.total):  # mostly
+        return fitting, []
+    left = limits.total
+    out: set[str] = set()
+    for change in sorted(fitting, key=_size):
+        size = _size(change)
+        left -= size
+        if left < 0 or size > limits.file:
+            out.add(change.path)
+    return [c for c in fitting if c.path not in out], [c for c in fitting if c.path in out]
+
+
+def _size(change: Change) -> int:
+    return (change.before.size if change.before else 0) + (change.after.size if change.after else 0)
+
+
+def _attribute_pattern(path: str) -> bytes:
+    """A pattern of gitattributes(5) that matches ``path`` only."""
+    return _quoted("/" + re.sub(r"([\\\[\]*?])", r"\\\1", path))
+
+
+def uncaptured(changes: Iterable[Change]) -> list[Change]:
+    """Those of ``changes`` whose content could not be captured."""
+    return [c for c in changes if c.after is not None and c.after.kind is Kind.FILE and c.after.digest is None]
 
 
 def without_patch(changes: Iterable[Change]) -> list[Change]:

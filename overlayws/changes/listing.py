@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from overlayws.changes.change import Change, ChangeSet
-from overlayws.changes.git import FileStat, PrivateRepository
+from overlayws.changes.git import FileStat, PrivateRepository, uncaptured
 from overlayws.changes.shown import listed
 from overlayws.source.entry import Entry, Kind
 
@@ -58,6 +59,7 @@ def rows(changeset: ChangeSet, repository: PrivateRepository) -> list[Row]:
     if torn or any(stats.get(new) is not pair for new, pair in pairs.items()):
         stats = {stat.path: stat for stat in repository.stats(renames=False)}
     moved = {pair.old for pair in pairs.values()}
+    left_out = {change.path for change in (*repository.left_out, *uncaptured(changeset.changes))}
     found = []
     for change in listed(changeset):
         if change.path in moved:
@@ -66,7 +68,7 @@ def rows(changeset: ChangeSet, repository: PrivateRepository) -> list[Row]:
         if pair is not None and pair.old is not None and pair.old in changes:
             found.append(_renamed(changes[pair.old], change, pair))
         else:
-            found.append(_row(change, stats.get(change.path)))
+            found.append(_row(change, stats.get(change.path), left_out))
     return found
 
 
@@ -78,12 +80,12 @@ def _renamed(old: Change, new: Change, stat: FileStat) -> Row:
     )  # fmt: skip
 
 
-def _row(change: Change, stat: FileStat | None) -> Row:
+def _row(change: Change, stat: FileStat | None, left_out: Collection[str]) -> Row:
     added: int | None = 0
     removed: int | None = 0
     binary = False
     if stat is not None:
         added, removed, binary = stat.added, stat.removed, stat.added is None
-    elif change.kind.special or "large" in change.flags or "git" in change.flags:
+    elif change.kind.special or "git" in change.flags or change.path in left_out:
         added = removed = None
     return Row(change.path, change.status, change.before, change.after, change.flags, added, removed, binary)

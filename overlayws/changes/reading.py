@@ -9,6 +9,7 @@ from hashlib import sha256
 from overlayws.base.manifest import BINARY_HEAD
 from overlayws.changes.flags import NO_CONTENT, Content
 from overlayws.changes.invisible import adds_invisible, invisible
+from overlayws.changes.textual import taken_for_binary, text_in_disguise
 
 WHOLE = 1 << 20  # bytes; a larger file is streamed and never held
 _CHUNK = 1 << 20
@@ -103,14 +104,17 @@ def stands_alone(after: Read) -> bool:
     return after.whole and after.data.isascii() and not after.data.startswith(b"#!")
 
 
-def compared(before: Read | None, after: Read | None) -> Content:
-    """What the bytes of a change say. Large files are not compared line by line: any invisible character counts."""
+def compared(path: str, before: Read | None, after: Read | None) -> Content:
+    """What the bytes of a change say. Large files are not compared line by line: any invisible character counts, and so
+    does a text that passes for binary (``textual.py``)."""
     old = b"" if before is None else before.data
     new = b"" if after is None else after.data
     binary = new.find(b"\0", 0, BINARY_HEAD) >= 0 or old.find(b"\0", 0, BINARY_HEAD) >= 0
     shebang = new.startswith(b"#!") and _first_line(old) != _first_line(new)
     hidden = False
-    if after is not None and not binary:
+    if after is not None and binary:
+        hidden = taken_for_binary(new) and text_in_disguise(path, new)
+    elif after is not None:
         if not after.whole:
             hidden = after.invisible
         elif not new.isascii():

@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from overlayws.changes.change import ChangeSet
+from overlayws.changes.change import Change, ChangeSet
 from overlayws.changes.contents import Contents
 from overlayws.changes.escape import quoted_path, visible
-from overlayws.changes.git import private_repository
+from overlayws.changes.git import EXACT, Limits, private_repository
+from overlayws.changes.grouping import grouped
 from overlayws.changes.listing import Row
+from overlayws.changes.verify import verify
 from overlayws.source.entry import Entry, Kind
 
 SCHEMA = "overlayws.changeset/1"
@@ -31,13 +33,19 @@ def patch(
     context: int = 3,
     words: bool = False,
     scratch: Path | None = None,
-) -> bytes:
-    """The exact difference in git's format; ``git apply`` accepts it (with ``words`` it is for reading only).
+    limits: Limits = EXACT,
+) -> tuple[bytes, list[Change]]:
+    """(the exact difference in git's format, the changes that ``limits`` keep out of it).
 
-    What has no patch form is not in it: ``git.without_patch`` names that. Raises as ``private_repository``.
+    ``git apply`` accepts it (with ``words`` it is for reading only). It was parsed back and compared (see ``verify``).
+    What has no patch form is not in it either: ``git.without_patch`` names that. Raises as ``private_repository`` and
+    ``verify``.
     """
-    with private_repository(changeset, base, theirs, scratch=scratch) as repository:
-        return repository.patch(context=context, words=words)
+    with private_repository(changeset, base, theirs, scratch=scratch, limits=limits) as repository:
+        made = repository.patch(context=context, words=words)
+        if not words:
+            verify(made, repository.changes, base)
+        return made, repository.left_out
 
 
 def name_status(rows: Sequence[Row]) -> str:
@@ -54,10 +62,20 @@ def _name_status(row: Row) -> str:
     return f"{_LETTERS[row.status]}\t{quoted_path(row.path)}\n"
 
 
-def stat(rows: Sequence[Row], *, width: int = 80, colour: bool = False) -> str:
-    """A line for each row with a graph of the added and removed lines, and their sum, at most ``width`` wide."""
+def stat(rows: Sequence[Row], *, width: int = 80, colour: bool = False, everything: bool = False) -> str:
+    """A line for each row with a graph of the added and removed lines, and their sum, at most ``width`` wide.
+
+    Of very many rows those that say the same of one directory are one line (``grouped``), unless ``everything``.
+    """
     if not rows:
         return ""
+    single, groups = (rows, []) if everything else grouped(rows)
+    lines = _stat_lines(single, width, colour) if single else []
+    lines += [f" {group}\n" for group in groups]
+    return "".join(lines) + f" {summary_line(rows)}\n"
+
+
+def _stat_lines(rows: Sequence[Row], width: int, colour: bool) -> list[str]:
     names = [_stat_name(row) for row in rows]
     counts = [_stat_count(row) for row in rows]
     most = max((row.added or 0) + (row.removed or 0) for row in rows)
@@ -71,7 +89,7 @@ def stat(rows: Sequence[Row], *, width: int = 80, colour: bool = False) -> str:
         if _graphed(row):
             count = f"{count:>{count_width}} {_graph(row.added or 0, row.removed or 0, most, room, colour)}".rstrip()
         lines.append(f" {name:<{name_width}} | {count}\n")
-    return "".join(lines) + f" {summary_line(rows)}\n"
+    return lines
 
 
 def summary_line(rows: Sequence[Row]) -> str:
@@ -161,7 +179,7 @@ def _json_row(row: Row) -> dict[str, Any]:
         found["target"] = [_json_text(entry.target) if entry is not None else None for entry in entries]
     found["added"] = row.added
     found["removed"] = row.removed
-    found["binary"] = row.binary
+    found["binary"] = row.binary or "binary" in row.flags
     found["flags"] = list(row.flags)
     return found
 

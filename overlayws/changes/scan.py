@@ -317,13 +317,13 @@ class _Scan:
         if self._keep is not None and now.whole:
             self._keep(now.digest, now.data)
         after = Entry(_FILE, mode, size, now.digest, None, xattrs)
-        self._change(path, before, after, compared(was, now))
+        self._change(path, before, after, compared(path, was, now))
 
     def _deleted(self, path: str, before: Entry) -> None:
         try:
             if before.kind is Kind.FILE and before.digest is None:
                 was = self._lower_read(path, before.size, before.digest)
-                self._change(path, _with_digest(before, was.digest), None, compared(was, None))
+                self._change(path, _with_digest(before, was.digest), None, compared(path, was, None))
             else:
                 self._change(path, before, None)
         except OSError as error:

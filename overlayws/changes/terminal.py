@@ -3,62 +3,78 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from overlayws.changes.escape import visible_bytes
+from overlayws.changes.sections import Section, sections
 
 _BOLD, _CYAN, _GREEN, _RED, _OFF = "\x1b[1m", "\x1b[36m", "\x1b[32m", "\x1b[31m", "\x1b[m"
-_HUNK = re.compile(rb"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _PADDING = re.compile(" {80,}")
 _LONGEST = 2000  # characters of a line
 _WORDS = re.compile(r"\[-.*?-\]|\{\+.*?\+\}")
+_STYLES = {b"+": _GREEN, b"-": _RED}
 
 
-def for_terminal(patch: bytes, colour: bool, *, words: bool = False) -> str:
-    """``patch`` (as ``render.patch`` made it, or with ``words``) as text that is safe to print.
+def for_terminal(patch: bytes, colour: bool) -> str:
+    """``patch`` (as ``render.patch`` made it) as text that is safe to print: see ``of_sections``."""
+    return of_sections(sections(patch), colour)
 
-    Control characters, bytes that are not UTF-8, bidirectional and invisible characters are made visible; very long
-    lines are cut and very long runs of spaces counted, both with a mark; the data of binary patches is left out. The
-    colours are ours only. Which line is a header is decided by the hunks' line counts, not by how a line begins.
+
+def of_sections(shown: Iterable[Section], colour: bool, *, cut: bool = True) -> str:
+    """A patch as text that is safe to print.
+
+    Control characters, bytes that are not UTF-8, bidirectional and invisible characters are made visible; with ``cut``
+    very long lines are cut and very long runs of spaces counted, both with a mark; the data of binary patches is left
+    out, and our notes stand in brackets after a file's header. The colours are ours only.
     """
-    return "".join(f"{line}\n" for line in _lines(patch, colour, words))
+    return "".join(f"{line}\n" for section in shown for line in _lines(section, colour, cut))
 
 
-def _lines(patch: bytes, colour: bool, words: bool) -> Iterator[str]:
-    old = new = 0  # lines of the hunk that are still to come
+def _lines(section: Section, colour: bool, cut: bool) -> Iterator[str]:
+    for line in section.header:
+        yield _styled(visible_line(line, cut), _BOLD, colour)
+    if section.binary:
+        yield "(binary content, not shown)"
+    for note in section.notes:
+        yield f"({note})"
+    for hunk in section.hunks:
+        yield _styled(visible_line(hunk.header, cut), _CYAN, colour)
+        for line in hunk.lines:
+            yield _styled(visible_line(line, cut), _STYLES.get(line[:1], ""), colour)
+
+
+def words_for_terminal(patch: bytes, colour: bool) -> str:
+    """A patch that was made with ``words``, as text that is safe to print: as ``of_sections``."""
+    return "".join(f"{line}\n" for line in _word_lines(patch, colour))
+
+
+def _word_lines(patch: bytes, colour: bool) -> Iterator[str]:
     binary = False
-    body = patch[:-1] if patch.endswith(b"\n") else patch
-    for line in body.split(b"\n") if patch else ():
-        style = ""
-        if (old or new) and not words:
-            if line[:1] == b"+":
-                new, style = new - 1, _GREEN
-            elif line[:1] == b"-":
-                old, style = old - 1, _RED
-            elif line[:1] != b"\\":
-                old, new = old - 1, new - 1
-        elif line.startswith(b"diff --git "):
-            binary, style = False, _BOLD
-        elif hunk := _HUNK.match(line):
-            old, new = (int(count) if count is not None else 1 for count in hunk.groups())
-            style = _CYAN
+    for line in patch.removesuffix(b"\n").split(b"\n") if patch else ():
+        if line.startswith(b"diff --git "):
+            binary = False
+            yield _styled(visible_line(line), _BOLD, colour)
         elif line == b"GIT binary patch":
             binary = True
             yield "(binary content, not shown)"
-            continue
-        elif binary:
-            continue
-        elif not words:
-            style = _BOLD
-        text = _shortened(visible_bytes(line))
-        if colour and words and not style:
-            text = _WORDS.sub(lambda m: f"{_RED if m[0][0] == '[' else _GREEN}{m[0]}{_OFF}", text)
-        yield f"{style}{text}{_OFF}" if colour and style else text
+        elif not binary:
+            text = visible_line(line)
+            if colour and line.startswith(b"@@ "):
+                text = _styled(text, _CYAN, colour)
+            elif colour:
+                text = _WORDS.sub(lambda m: f"{_RED if m[0][0] == '[' else _GREEN}{m[0]}{_OFF}", text)
+            yield text
 
 
-def _shortened(text: str) -> str:
-    if len(text) > 80:
+def visible_line(line: bytes, cut: bool = True) -> str:
+    """A line as it may be looked at; with ``cut``, what is very long is cut and counted."""
+    text = visible_bytes(line)
+    if cut and len(text) > 80:
         text = _PADDING.sub(lambda m: f" [{len(m[0])} spaces] ", text)
-    if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]} [and {len(text) - _LONGEST} more characters]"
+        if len(text) > _LONGEST:
+            text = f"{text[:_LONGEST]} [and {len(text) - _LONGEST} more characters]"
     return text
+
+
+def _styled(text: str, style: str, colour: bool) -> str:
+    return f"{style}{text}{_OFF}" if colour and style else text

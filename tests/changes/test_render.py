@@ -185,7 +185,7 @@ def test_stat_of_many_lines_is_scaled(tmp_path: Path) -> None:
 
 def test_the_patch_is_the_repositorys(case: Case) -> None:
     with case.base() as base, case.theirs() as theirs:
-        patch = render.patch(case.scan(), base, theirs)
+        patch, _ = render.patch(case.scan(), base, theirs)
     assert patch.startswith(b"diff --git ")
     done = subprocess.run(["git", "apply", "--numstat", "-"], input=patch, capture_output=True, cwd=case.layer.lowerdir)
     assert done.returncode == 0, done.stderr

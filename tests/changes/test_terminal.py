@@ -9,7 +9,7 @@ import pytest
 
 from overlayws.changes import render
 from overlayws.changes.escape import quoted_path, visible
-from overlayws.changes.terminal import for_terminal
+from overlayws.changes.terminal import for_terminal, words_for_terminal
 from tests.changes.layers import make_case
 from tests.trees import Node
 
@@ -19,7 +19,7 @@ COLOUR = re.compile("\x1b\\[(?:1|31|32|36)?m")
 def shown(tmp_path: Path, before: Node, after: Node, *, colour: bool = False, name: str = "f") -> str:
     case = make_case(tmp_path, {name: before}, {name: after})
     with case.base() as base, case.theirs() as theirs:
-        return for_terminal(render.patch(case.scan(), base, theirs), colour)
+        return for_terminal(render.patch(case.scan(), base, theirs)[0], colour)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def test_binary_content_is_said_and_not_printed(tmp_path: Path) -> None:
 def test_words_are_coloured(tmp_path: Path) -> None:
     case = make_case(tmp_path, {"f": "one two\n"}, {"f": "one 2\x1b\n"})
     with case.base() as base, case.theirs() as theirs:
-        patch = render.patch(case.scan(), base, theirs, words=True)
-    assert for_terminal(patch, True, words=True).endswith("one \x1b[31m[-two-]\x1b[m\x1b[32m{+2\\x1b+}\x1b[m\n")
+        patch, _ = render.patch(case.scan(), base, theirs, words=True)
+    assert words_for_terminal(patch, True).endswith("one \x1b[31m[-two-]\x1b[m\x1b[32m{+2\\x1b+}\x1b[m\n")
 
 
 def test_no_patch_is_no_text() -> None:

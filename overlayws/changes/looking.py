@@ -1,0 +1,68 @@
+"""What is shown to a person: the patch within limits, decoded and folded, and what is not in it with its reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlayws.changes.change import Change, ChangeSet
+from overlayws.changes.contents import Contents
+from overlayws.changes.escape import quoted_path
+from overlayws.changes.folding import folded
+from overlayws.changes.git import EVERYTHING, SHOWN, PrivateRepository, private_repository
+from overlayws.changes.sections import Section, names, sections
+from overlayws.source.entry import Entry, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """A repository to look at: not exact, never to be applied."""
+
+    repository: PrivateRepository
+    everything: bool
+
+    def sections(self, *, context: int = 3) -> list[Section]:
+        """The files that have a patch form and are within the limits."""
+        exact = list(sections(self.repository.patch(context=context)))
+        decoded = {os.fsencode(path): encoding for path, encoding in self.repository.decoded.items()}
+        for section in exact:
+            old, new = names(section)
+            encoding = decoded.get(new or b"") or decoded.get(old or b"")
+            if encoding is not None:
+                section.notes.append(f"a text in {encoding.upper()}, decoded here; tools take it for binary")
+        if self.everything:
+            return exact
+        return folded(exact, sections(self.repository.patch(context=context, ignore_ends=True)))
+
+    def left_out(self) -> list[str]:
+        """A line for each change that the limits keep out."""
+        return [not_shown(change) for change in self.repository.left_out]
+
+
+@contextmanager
+def looking(
+    changeset: ChangeSet, base: Contents, theirs: Contents, *, scratch: Path | None = None, everything: bool = False
+) -> Iterator[Looking]:
+    """What to show of the change set; ``everything``: without folding, and up to what git takes.
+
+    Raises as ``private_repository``.
+    """
+    limits = EVERYTHING if everything else SHOWN
+    with private_repository(changeset, base, theirs, scratch=scratch, limits=limits, decode=True) as repository:
+        yield Looking(repository, everything)
+
+
+def not_shown(change: Change) -> str:
+    """What is said of a change whose content is not shown: size and digest, before and after."""
+    return f"not shown: {quoted_path(change.path)} ({change.status}): {_side(change.before)} -> {_side(change.after)}"
+
+
+def _side(entry: Entry | None) -> str:
+    if entry is None:
+        return "nothing"
+    if entry.kind is not Kind.FILE:
+        return str(entry.kind.value)
+    return f"{entry.size} bytes, sha256 {entry.digest or 'not captured'}"
