@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from overlayws.base.manifest import Manifest
 from overlayws.errors import NotStartedError, OverlaywsError, UnableError, UntrustedError, UsageError
+from overlayws.live import note_applied, note_undone, watched
 from overlayws.session.places import homes
 from overlayws.session.session import Run, Session
 from overlayws.session.store import Store
@@ -31,6 +32,7 @@ from overlayws.upkeep import (
     captured,
     default_store,
     drop_layer,
+    manifest_of,
     sandbox_of,
     settled,
     tidied,
@@ -90,7 +92,7 @@ def run(
             # there inside) it would be a hole: an overlayws that is installed in the workspace would be run from the
             # program's own copy, outside of the sandbox.
             at = session.workspace if session.sandbox == "none" else None
-            with backend.mounted(session.layer, at) as mount:
+            with watched(session, talk), backend.mounted(session.layer, at) as mount:
                 result = run_command(spec, mount, sandbox, interactive=interactive)
             session = replace(session, doing="capture")
             store.save(session)
@@ -131,7 +133,7 @@ def viewing(
     session: Session, paths: Sequence[str] = (), *, store: Store | None = None, talk: Talk = SILENT
 ) -> Iterator[View]:
     """The changes of ``session`` at or below ``paths`` (all, if none). Raises UsageError for a path without one."""
-    from overlayws.changes.contents import TreeContents
+    from overlayws.changes.contents import LiveContents, TreeContents
     from overlayws.changes.frozen import DamagedCapture, thaw
     from overlayws.changes.shown import select
 
@@ -140,12 +142,13 @@ def viewing(
         session = settled(store, store.load(session.name), talk)
         if session.state == "discarded":
             raise UsageError(f"session {session.name} was discarded: its changes are gone", hint="overlayws list")
-        with Manifest(session.manifest) as manifest, TreeContents(session.layer.lowerdir) as base:
+        with manifest_of(session) as manifest:
             try:
                 changeset, theirs = thaw(session.captures, session.capture)
             except DamagedCapture as error:
                 raise DamagedCapture(f"session {session.name}: {error.message}", hint=error.hint) from None
-            with theirs:
+            layer = session.layer
+            with theirs, LiveContents(layer, theirs) if layer.below else TreeContents(layer.lowerdir) as base:
                 yield View(session, select(changeset, paths), changeset, manifest, base, theirs)
 
 
@@ -223,6 +226,7 @@ def apply(
             then = "applied" if whole else "partly-applied"
             with _doing(store, session, "apply", journal, then):
                 execute(plan, journal, view.theirs, skip_refused=skip_refused)
+                note_applied(session, [step.path for step in plan.steps])
             if not whole:  # it may have been the last part
                 left = earlier(applied_journals(session))
                 rest = planned(view.whole.changes)
@@ -247,7 +251,8 @@ def undo(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -
         journals = applied_journals(session)
         if not journals:
             raise UsageError(f"nothing of session {session.name} is applied", hint="overlayws list shows the sessions")
-        count = len({move.path for move in load(Journal(journals[-1]).apply_record).moves})
+        moves = load(Journal(journals[-1]).apply_record).moves
+        count = len({move.path for move in moves})
         then = "partly-applied" if journals[:-1] else "captured"
         then = session.state if session.state == "discarded" else then
         with (
@@ -255,6 +260,7 @@ def undo(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -
             _doing(store, session, "undo", journals[-1], then),
         ):
             undo_journal(journals[-1])
+            note_undone(session, [(m.path, m.old.ino, m.old.ctime_ns) for m in moves if m.old is not None])
         store.save(replace(session, state=then))
     return count
 
@@ -321,7 +327,8 @@ def discard(
             store.save(session)
             try:
                 with writing(store):
-                    restore(session.layer, marks, [change.path for change in view.changeset.changes])
+                    paths = [change.path for change in view.changeset.changes]
+                    restore(session.layer, marks, paths, view.manifest.holds)
             except Replaced:  # nothing was changed
                 store.save(view.session)
                 raise

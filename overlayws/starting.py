@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from overlayws.errors import OverlaywsError, UnableError, UsageError
 from overlayws.session.places import checked_workspace, user_config
-from overlayws.session.session import Session
+from overlayws.session.session import BASES, Session
 from overlayws.session.store import Store
 from overlayws.upkeep import SILENT, Talk, captured, default_store, drop_bases, recover, shelf_of
 
@@ -40,6 +40,8 @@ def start(
     name: str | None = None,
     backend: str = "auto",
     confinement: Confinement | None = None,
+    base: str = "copy",
+    scan: bool = False,
     git: str = "auto",
     ignore_files: Sequence[Path] = (),
     hide: Sequence[str] = (),
@@ -49,11 +51,13 @@ def start(
 ) -> Session:
     """Make a session of ``workspace``: a sanitized base, an empty upperdir. Nothing is run yet: see ``run``.
 
-    The base is shared with the other sessions on an unchanged workspace. ``gitignore`` hides what git ignores.
+    The base is shared with the other sessions on an unchanged workspace; with ``base="live"`` it is the workspace
+    itself, below a mask (``scan``: the contents of its files are judged too). ``gitignore`` hides what git ignores.
 
     Raises UsageError (not a workspace, a bad pattern, a name that is taken), UnableError (no backend, no sandbox,
     unreadable files, no space), BlockedError for a file whose content refuses the start.
     """
+    from overlayws import live
     from overlayws.filter.contents import ContentPolicy, Inspector
     from overlayws.layer.all_backends import choose as choose_backend
     from overlayws.run.all_sandboxes import choose as choose_sandbox
@@ -66,19 +70,22 @@ def start(
     store.prepare()
     recover(store, talk=talk)
     judge = _judge(root, ignore_files, hide, show, gitignore)
-    backend_name, _, passed_over = choose_backend(backend, store.home)
+    if base not in BASES:
+        raise UsageError(f"no base is called {base!r}", hint=f"one of: {', '.join(BASES)}")
+    if base == "live":
+        live.check_backend(backend)
+    backend_name, _, passed_over = choose_backend(backend, store.home, live.BACKENDS if base == "live" else None)
     sandbox_name, _, also_passed_over = choose_sandbox(confinement.sandbox)
     for line in (*passed_over, *also_passed_over):
         talk.notice(line)
     talk.notice(f"backend {backend_name}, sandbox {sandbox_name}")
-    own_git = git == "fresh" or (git == "auto" and (root / ".git").exists())
+    # A commit reads every file, which a live base is there to avoid: only on request.
+    own_git = git == "fresh" or (git == "auto" and base == "copy" and (root / ".git").exists())
     shelf = shelf_of(store)
     waiting = f"waiting for another start on {root}"
     # Held until the session is saved: gc must not take the base away before.
     with writing(store), shelf.locked(root, lambda: talk.notice(waiting)), store.creating(name) as (final, scratch):
         judge = replace(judge, inspector=Inspector(ContentPolicy(key=shelf.key(root))))
-        shelved = shelf.obtain(root, judge, own_git=own_git, progress=talk.progress)
-        base = shelved.base
         session = Session(
             name=final,
             directory=scratch,
@@ -90,17 +97,23 @@ def start(
             network=confinement.network,
             read_only=confinement.read_only,
             tools=confinement.tools,
-            warnings=base.warnings,
-            base_id=shelved.id,
+            base_mode=base,
         )
-        for directory in (session.layer.upperdir, session.layer.workdir, session.layer.merged):
+        for directory in (session.layer.upperdir, session.layer.workdir, session.layer.merged, session.journals):
             directory.mkdir(mode=0o700)
-        session.journals.mkdir(mode=0o700)
-        os.chmod(session.layer.upperdir, base.lowerdir.stat().st_mode & 0o777)
+        if base == "live":
+            made = live.make_base(session, judge, scan=scan, talk=talk)
+            if own_git:
+                live.make_own_git(session, talk)
+        else:
+            shelved = shelf.obtain(root, judge, own_git=own_git, progress=talk.progress)
+            session, made = replace(session, base_id=shelved.id), shelved.base
+        session = replace(session, warnings=made.warnings)
+        os.chmod(session.layer.upperdir, made.lowerdir.stat().st_mode & 0o777)
         store.save(captured(session, state="new"))
     with suppress(OverlaywsError), shelf.locked(root):
         drop_bases(store, root)
-    for warning in base.warnings:
+    for warning in made.warnings:
         talk.warning(warning)
     return store.load(final)
 

@@ -17,6 +17,7 @@ from overlayws.session.session import Session
 from overlayws.session.store import Store
 
 if TYPE_CHECKING:
+    from overlayws.base.manifest import Manifest
     from overlayws.base.shelf import Shelf
     from overlayws.layer.mount import Backend
     from overlayws.run.sandbox import Sandbox
@@ -87,12 +88,11 @@ def captured(session: Session, *, state: str) -> Session:
 
     Raises UnableError (no space), UntrustedError for a damaged base.
     """
-    from overlayws.base.manifest import Manifest
     from overlayws.changes.freeze import freeze
 
     prefix = backend_of(session).XATTR_PREFIX
     try:
-        with Manifest(session.manifest) as manifest:
+        with manifest_of(session) as manifest:
             capture = freeze(session.layer, manifest, prefix, own_git=session.own_git, store=session.captures)
     except OSError as error:
         raise UnableError(
@@ -100,6 +100,17 @@ def captured(session: Session, *, state: str) -> Session:
             hint=f"free some space below {session.directory}; the next command tries again",
         ) from error
     return replace(session, state=state, doing="", capture=capture)
+
+
+def manifest_of(session: Session) -> Manifest:
+    """The manifest of the session's base. Raises ManifestError; UnableError where a live base is gone."""
+    if session.base_mode == "live":
+        from overlayws.base.live_manifest import LiveManifest
+
+        return LiveManifest(session.manifest, session.workspace)
+    from overlayws.base.manifest import Manifest
+
+    return Manifest(session.manifest)
 
 
 def backend_of(session: Session) -> Backend:

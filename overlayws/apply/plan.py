@@ -12,9 +12,10 @@ from overlayws.apply.look import BARRED, Barred, Look
 from overlayws.apply.merge3 import is_text, merge3
 from overlayws.apply.refuse import ADMISSIBLE, is_in, refused, repositories, twins
 from overlayws.apply.respect import check_locks
-from overlayws.apply.step import Action, ApplyPlan, Conflict, Seen, Source, Step
+from overlayws.apply.step import Action, ApplyPlan, Conflict, Seen, Source, Step, by_path, position
 from overlayws.apply.threeway import (
     Disagreement,
+    drift,
     is_after,
     is_base,
     merge_content,
@@ -34,7 +35,6 @@ from overlayws.source.entry import Entry, Kind
 __all__ = ["ON_CONFLICT", "Action", "ApplyPlan", "Conflict", "Step", "plan_apply"]
 
 ON_CONFLICT = ("fail", "ours", "theirs", "markers")
-_ORDER = {action: n for n, action in enumerate(Action)}
 
 
 def plan_apply(
@@ -75,22 +75,12 @@ def plan_apply(
         return ApplyPlan(
             workspace,
             look.root,
-            tuple(sorted(planner.steps, key=_position)),
-            tuple(sorted(planner.conflicts, key=_by_path)),
-            tuple(sorted(planner.refused, key=_by_path)),
+            tuple(sorted(planner.steps, key=position)),
+            tuple(sorted(planner.conflicts, key=by_path)),
+            tuple(sorted(planner.refused, key=by_path)),
             tuple(planner.notes),
             locked,
         )
-
-
-def _by_path(item: Conflict) -> bytes:
-    return item.path.encode("utf-8", "surrogateescape")
-
-
-def _position(step: Step) -> tuple[int, int, bytes]:
-    depth = step.path.count("/")
-    deepest_first = step.action in (Action.REMOVE, Action.REMOVE_DIRECTORY, Action.SET)
-    return _ORDER[step.action], -depth if deepest_first else depth, step.path.encode("utf-8", "surrogateescape")
 
 
 class _Planner:
@@ -157,6 +147,8 @@ class _Planner:
                 self._take(self._remove(path, seen))
             elif not is_after(self.look, path, after, seen, self.theirs):
                 self._take(*(self._replace(path, after, seen) or ()))
+        elif "drift" in change.flags:
+            self._drifted(change, seen)
         elif after is None:
             if before is not None and seen is not None:
                 self._deleted(change, before, seen)
@@ -176,6 +168,16 @@ class _Planner:
             self._symlink(change, before, after, seen)
         else:
             self._directory(path, before, after, seen)
+
+    def _drifted(self, change: Change, seen: Seen | None) -> None:
+        path, after = change.path, change.after
+        if after is None:
+            if seen is not None:
+                taken = [self._remove(path, seen)] if seen.kind is not Kind.DIRECTORY else None
+                self._conflict(change, *drift(seen, after), theirs=taken)
+        elif seen is None or not is_after(self.look, path, after, seen, self.theirs):
+            theirs = self._create(path, after, None) if seen is None else self._replace(path, after, seen)
+            self._conflict(change, *drift(seen, after), theirs=theirs)
 
     def _deleted(self, change: Change, before: Entry, seen: Seen) -> None:
         path = change.path

@@ -95,3 +95,18 @@ class ApplyPlan:
     refused: tuple[Conflict, ...] = ()
     notes: tuple[str, ...] = ()
     locked: frozenset[str] = frozenset()  # directories that only an ordinary user has to open for it
+
+
+_ORDER = {action: n for n, action in enumerate(Action)}
+
+
+def by_path(item: Conflict) -> bytes:
+    """The order of conflicts: by the bytes of the path."""
+    return item.path.encode("utf-8", "surrogateescape")
+
+
+def position(step: Step) -> tuple[int, int, bytes]:
+    """The order in which steps are carried out."""
+    depth = step.path.count("/")
+    deepest_first = step.action in (Action.REMOVE, Action.REMOVE_DIRECTORY, Action.SET)
+    return _ORDER[step.action], -depth if deepest_first else depth, step.path.encode("utf-8", "surrogateescape")

@@ -48,6 +48,16 @@ def redacted(recorded: Recorded | None) -> bool:
     return recorded is not None and recorded.redacted
 
 
+def drift(seen: Seen | None, after: Entry | None) -> tuple[str, str]:
+    """(reason, detail) of a conflict over a path that the user changed while the program ran on a live base: what the
+    program was given is lost, so there is nothing to merge with."""
+    if seen is None:
+        return "deleted", "deleted in the workspace, changed by the program"
+    if after is None:
+        return "edited", "deleted by the program, edited in the workspace"
+    return "edited", "edited in the workspace before the program had ended: --base live has nothing to merge with"
+
+
 def is_base(
     look: Look, path: str, before: Entry, seen: Seen, recorded: Recorded | None, base: Contents, *, removing: bool
 ) -> bool:

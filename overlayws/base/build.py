@@ -91,7 +91,7 @@ def surveyed(root: int, workspace: Path, judge: Judge, progress: Progress = lamb
 
     found = survey(root, workspace, judge.rules, count, judge.redacts, judge.also)
     if found.unreadable:
-        raise _unreadable(found.unreadable)
+        raise unreadable(found.unreadable)
     return found
 
 
@@ -125,7 +125,7 @@ def copy_base(
             copied = copy_all(root, target, missing, clock=clock, scan=contents_scan(found, judge),
                               progress=lambda done: progress("copying", done, len(missing)))  # fmt: skip
             if copied.unreadable:
-                raise _unreadable(copied.unreadable)
+                raise unreadable(copied.unreadable)
             if copied.blocked:
                 raise blocked(copied.blocked)
             copied.add(linked)
@@ -189,7 +189,7 @@ def _make_directories(
             except FileNotFoundError:
                 continue  # gone meanwhile is not there; what was in it is neither
             except PermissionError as error:
-                raise _unreadable([(path, error.strerror or str(error))]) from None
+                raise unreadable([(path, error.strerror or str(error))]) from None
     finally:
         for fd in (source, made):
             if fd >= 0:
@@ -262,7 +262,8 @@ def _hide(root: int, workspace: Path, found: Survey, target: int, copied: Copied
     return {os.fsencode(path) for path in gone}
 
 
-def _unreadable(paths: list[tuple[str, str]]) -> UnreadableError:
+def unreadable(paths: list[tuple[str, str]]) -> UnreadableError:
+    """The refusal of a start, naming every path that cannot be read."""
     names = ", ".join(repr(path or ".") for path, _ in paths)
     return UnreadableError(
         f"cannot read {len(paths)} of the workspace's paths ({paths[0][1]}): {names}",

@@ -194,7 +194,7 @@ def _read(fd: int, size: int) -> bytes:
     return data
 
 
-def user_xattrs(fd: int) -> Xattrs:
+def user_xattrs(fd: int | str) -> Xattrs:
     """The ``user.*`` attributes but overlayfs's own: in a lowerdir they would be marks (overlayfs.rst)."""
     try:
         names = os.listxattr(fd)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from overlayws.filter.contents import Inspector
 from overlayws.filter.match import Filter
+from overlayws.filter.redact_formats import redactable_among
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Judge:
         if self.inspector is None or not self.inspector.redacts(path):
             return False
         return not self._given.hidden_path(path, False).hidden
+
+    def redactable(self, names: Collection[str]) -> Collection[str]:
+        """Those of ``names``, all in one folder, for which ``redacts`` may say yes."""
+        return redactable_among(names) if self.inspector is not None else ()
 
     @cached_property
     def _given(self) -> Filter:

@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Self
 
 from overlayws.errors import UntrustedError
 from overlayws.source.entry import Entry, Kind, Stamp, Xattrs
@@ -63,6 +64,7 @@ class Recorded:
     entry: Entry
     stamp: Stamp
     redacted: bool = False
+    drifted: bool = False  # see Manifest.drifted
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Manifest:
         if version != (str(SCHEMA),):
             raise ManifestError(f"manifest {path} has schema {version}", hint="made by another version")
 
-    def __enter__(self) -> Manifest:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,6 +132,15 @@ class Manifest:
             for row in self._query(sql, names):
                 found[row[0].decode("utf-8", "surrogateescape")] = row
         return found
+
+    def drifted(self, path: str) -> bool:
+        """Whether the base's own content of ``path`` is lost, because the base is the workspace and the user changed
+        it since the start (``--base live``). Never for a frozen base."""
+        return False
+
+    def holds(self, path: str) -> bool:
+        """Whether the base has something at ``path`` now. Of a frozen base its lowerdir alone tells."""
+        return True
 
     def below(self, path: str) -> Iterator[Recorded]:
         """Everything below the directory ``path`` ('' is the whole tree), parents first."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from overlayws.base.live import Found
 from overlayws.base.manifest import Finding
 from overlayws.base.survey import Survey
 
 
-def warnings(found: Survey, findings: Sequence[Finding]) -> list[str]:
+def warnings(found: Survey | Found, findings: Sequence[Finding]) -> list[str]:
     """One line for each kind of thing that the program does not see as the user does. No secret's value is in it."""
     said = []
     if found.skipped:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from overlayws.cleangit import ENVIRONMENT
@@ -48,6 +49,15 @@ def make_repository(lowerdir: Path) -> None:
     _commit(lowerdir)
 
 
+def make_repository_in(upperdir: Path, merged: Path, enter: Sequence[str]) -> None:
+    """As ``make_repository``, into ``upperdir``, for the tree that ``merged`` shows to processes under ``enter``."""
+    _lay_out(upperdir, "\tcheckstat = minimal\n")  # the numbers of inodes are another mount's later
+    _git(merged, "add", "--all", enter=enter)
+    tree = _git(merged, "write-tree", enter=enter).decode().strip()
+    commit = _git(merged, "commit-tree", "-m", _MESSAGE, tree, enter=enter).decode().strip()
+    (upperdir / ".git/refs/heads/main").write_text(f"{commit}\n")
+
+
 def renew_repository(old: Path, lowerdir: Path) -> bool:
     """As ``make_repository``, for a tree whose unchanged files are hard links of those in the lowerdir ``old``: their
     objects are taken from there. No object of another file stays. False where that cannot be done.
@@ -71,12 +81,12 @@ def renew_repository(old: Path, lowerdir: Path) -> bool:
     return True
 
 
-def _lay_out(lowerdir: Path) -> None:
+def _lay_out(lowerdir: Path, more: str = "") -> None:
     git = lowerdir / ".git"
     for directory in (git, git / "objects", git / "refs", git / "refs/heads"):
         directory.mkdir(mode=0o755)
     (git / "HEAD").write_text("ref: refs/heads/main\n")
-    (git / "config").write_text(_CONFIG)
+    (git / "config").write_text(_CONFIG + more)
 
 
 def _commit(lowerdir: Path) -> None:
@@ -132,8 +142,8 @@ def _object_names(index: bytes) -> list[bytes]:
     return [index[at : at + 20] for at in range(start, start + count * 20, 20)]
 
 
-def _git(lowerdir: Path, *arguments: str, given: bytes = b"") -> bytes:
-    command = ["git", "-C", str(lowerdir), "--git-dir=.git", "--work-tree=."]
+def _git(lowerdir: Path, *arguments: str, given: bytes = b"", enter: Sequence[str] = ()) -> bytes:
+    command = [*enter, "git", "-C", str(lowerdir), "--git-dir=.git", "--work-tree=."]
     for name, value in _OPTIONS.items():
         command += ["-c", f"{name}={value}"]
     try:

@@ -54,7 +54,7 @@ def survey(
     # A hidden directory is kept only if something below it is (rule 19 of the corpus): it waits here until then.
     waiting: dict[str, tuple[os.stat_result, str]] = {}
     stack: list[tuple[str, Scope]] = [("", rules.top())]
-    reader = _Reader(root)
+    reader = Reader(root)
     while stack:
         parent, scope = stack.pop()
         try:
@@ -104,7 +104,7 @@ def survey(
     found.hidden += [Hidden(path, Kind.DIRECTORY, rule) for path, (_, rule) in waiting.items()]
     _hide_hard_links(root, found, inodes)
     _hide_symlinks(root, workspace, found)
-    found.hidden = _topmost(found.hidden)
+    found.hidden = topmost(found.hidden)
     return found
 
 
@@ -118,11 +118,11 @@ def hide_more(root: int, workspace: Path, found: Survey, hidden: list[Hidden]) -
     found.visible = [(path, st) for path, st in found.visible if path not in paths]
     _hide_symlinks(root, workspace, found)
     found.leaving = leaving
-    found.hidden = _topmost(found.hidden)
+    found.hidden = topmost(found.hidden)
     return before.keys() - dict(found.visible).keys()
 
 
-def _topmost(hidden: list[Hidden]) -> list[Hidden]:
+def topmost(hidden: list[Hidden]) -> list[Hidden]:
     """Sorted, without what lies below another hidden path."""
     kept: list[Hidden] = []
     paths: set[str] = set()
@@ -134,7 +134,7 @@ def _topmost(hidden: list[Hidden]) -> list[Hidden]:
     return kept
 
 
-class _Reader:
+class Reader:
     """Reads the beginning of the file ``path``, for the rules that its content decides."""
 
     def __init__(self, root: int) -> None:
@@ -195,7 +195,7 @@ def _hide_symlinks(root: int, workspace: Path, found: Survey) -> None:
     hidden = {h.path for h in found.hidden}
     why: dict[str, str] = {}
     for path, _ in links:
-        target = _resolved(root, workspace, path)
+        target = resolved(root, workspace, path)
         if target is None:
             found.leaving.append(path)
             continue
@@ -207,7 +207,7 @@ def _hide_symlinks(root: int, workspace: Path, found: Survey) -> None:
         _move_to_hidden(found, lambda path, st: why.get(path))
 
 
-def _resolved(root: int, workspace: Path, path: str) -> str | None:
+def resolved(root: int, workspace: Path, path: str) -> str | None:
     """Where an in-tree link points, by its text; None if that is outside the workspace."""
     parent, name = split(path)
     try:

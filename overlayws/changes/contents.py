@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Self
 
 from overlayws.beneath import split
+from overlayws.changes.lower import lower_of
 from overlayws.changes.opening import Parents, Unlocked, open_file
 from overlayws.errors import UntrustedError
+from overlayws.layer.mount import Layer
 from overlayws.source.copyfile import copy_file
 from overlayws.source.entry import Entry
 
@@ -44,6 +46,10 @@ class Contents(ABC):
 
         Raises UntrustedError at the end unless all of it has ``entry.digest``: use nothing before that.
         """
+
+    def keeps(self, entry: Entry) -> bool:
+        """Whether the content of ``entry`` is at hand whatever happens to the files."""
+        return False
 
     def read(self, path: str, entry: Entry) -> bytes:
         """The content of the file ``path``. Raises UntrustedError unless it has ``entry.digest``."""
@@ -95,11 +101,14 @@ class TreeContents(Contents):
         with self._opened(path) as fd:
             copy_file(fd, out, os.fstat(fd), os.fstat(out).st_dev)
 
+    def _open(self, path: str) -> int:
+        parent, name = split(path)
+        return open_file(name, self._parents.fd(parent))
+
     @contextmanager
     def _opened(self, path: str) -> Iterator[int]:
-        parent, name = split(path)
         try:
-            fd = open_file(name, self._parents.fd(parent))
+            fd = self._open(path)
         except OSError as error:
             raise _changed(path) from error
         try:
@@ -108,6 +117,24 @@ class TreeContents(Contents):
             yield fd
         finally:
             os.close(fd)
+
+
+class LiveContents(TreeContents):
+    """The files of a live base: as they were ``kept`` when the changes were captured (not closed here), else as the
+    workspace has them."""
+
+    def __init__(self, layer: Layer, kept: Contents) -> None:
+        self._lower = lower_of(layer)
+        self._kept = kept
+
+    def close(self) -> None:
+        self._lower.__exit__()
+
+    def chunks(self, path: str, entry: Entry) -> Iterator[bytes]:
+        return self._kept.chunks(path, entry) if self._kept.keeps(entry) else super().chunks(path, entry)
+
+    def _open(self, path: str) -> int:
+        return self._lower.file(path)
 
 
 _ZEROS = bytes(_CHUNK)

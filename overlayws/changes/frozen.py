@@ -1,7 +1,8 @@
 """A frozen change set, read back: nothing of it is believed before its hash was compared.
 
 The manifest is JSON lines in ASCII (surrogates escaped): a header with the counts, a line for each change
-``[path, before, after, [flag …], offset]``, each rename ``[old, new, similarity]`` and each problem ``[path, why]``.
+``[path, before, after, [flag …], offset]`` (of a live base with a second offset, for ``before``), each rename
+``[old, new, similarity]`` and each problem ``[path, why]``.
 ``before`` and ``after`` are as in the canonical encoding (docs/changes.md) but with a link's mode; ``offset`` is where
 the content is in the pack, or null.
 """
@@ -39,12 +40,18 @@ def manifest_lines(changeset: ChangeSet, offsets: Mapping[str, int]) -> Iterator
     yield _line({"schema": SCHEMA, "digest": changeset.digest, "counts": counts})
     for change in changeset.changes:
         after = change.after
-        offset = offsets.get(after.digest) if after is not None and after.digest is not None else None
-        yield _line([change.path, _packed(change.before), _packed(after), change.flags, offset])
+        places = [_offset(after, offsets)]
+        if (before := _offset(change.before, offsets)) is not None:
+            places.append(before)
+        yield _line([change.path, _packed(change.before), _packed(after), change.flags, *places])
     for rename in changeset.renames:
         yield _line([rename.old, rename.new, rename.similarity])
     for problem in changeset.problems:
         yield _line([problem.path, problem.why])
+
+
+def _offset(entry: Entry | None, offsets: Mapping[str, int]) -> int | None:
+    return offsets.get(entry.digest) if entry is not None and entry.digest is not None else None
 
 
 def _line(value: Any) -> bytes:
@@ -59,7 +66,10 @@ def _packed(entry: Entry | None) -> list[Any] | None:
 
 
 class FrozenContents(Contents):
-    """The contents after the run. Use as a context manager. Raises DamagedCapture."""
+    """The contents after the run, and of a live base the small ones before it. Use as a context manager.
+
+    Raises DamagedCapture.
+    """
 
     def __init__(self, directory: Path, offsets: Mapping[str, int]) -> None:
         self._directory = directory
@@ -71,6 +81,9 @@ class FrozenContents(Contents):
 
     def close(self) -> None:
         os.close(self._pack)
+
+    def keeps(self, entry: Entry) -> bool:
+        return entry.digest in self._offsets
 
     def chunks(self, path: str, entry: Entry) -> Iterator[bytes]:
         if entry.digest is None:
@@ -133,12 +146,16 @@ def _take(lines: Iterator[bytes], count: int, made: Callable[[Any], T]) -> tuple
 
 
 def _change(row: Any, offsets: dict[str, int]) -> Change:
-    path, before, after, flags, offset = row
+    path, before, after, flags, *places = row
+    if not 0 < len(places) < 3:
+        raise ValueError("places of two contents, or of one")
     change = Change(_path(path), _entry(before), _entry(after), tuple(_text(flag) for flag in flags))
     if before is None and after is None:
         raise ValueError(f"a change of nothing: {path!r}")
-    if offset is not None:
-        digest = change.after.digest if change.after is not None else None
+    for offset, entry in zip(places, (change.after, change.before), strict=False):
+        if offset is None:
+            continue
+        digest = entry.digest if entry is not None else None
         if not isinstance(offset, int) or offset < 0 or digest is None:
             raise ValueError(f"no place of a content: {offset!r}")
         offsets[digest] = offset

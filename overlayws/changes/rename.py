@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from overlayws.beneath import split
 from overlayws.changes.change import Change, Rename
-from overlayws.changes.opening import Parents
+from overlayws.changes.lower import Lower
 from overlayws.layer.whiteout import Origin
 from overlayws.source.entry import Kind
 
@@ -23,7 +23,7 @@ class _FileHandle(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def exact(changes: Sequence[Change], origins: Mapping[str, Origin], lower: Parents) -> tuple[Rename, ...]:
+def exact(changes: Sequence[Change], origins: Mapping[str, Origin], lower: Lower) -> tuple[Rename, ...]:
     """The renames that are certain: by the lower inode that overlayfs copied up, else by equal content.
 
     ``origins`` are what overlayfs wrote down for added files, ``lower`` the directories of the base. A pair by
@@ -45,7 +45,7 @@ def exact(changes: Sequence[Change], origins: Mapping[str, Origin], lower: Paren
 
 
 def _by_origin(
-    deleted: Mapping[str, Change], added: Mapping[str, Change], origins: Mapping[str, Origin], lower: Parents
+    deleted: Mapping[str, Change], added: Mapping[str, Change], origins: Mapping[str, Origin], lower: Lower
 ) -> dict[str, str]:
     wanted = {origin: path for path, origin in origins.items() if path in added}
     pairs: dict[str, str] = {}
@@ -86,13 +86,13 @@ def _same(old: Change, new: Change) -> bool:
     return old.before is not None and new.after is not None and old.before.digest == new.after.digest
 
 
-def _handle(path: str, lower: Parents) -> Origin | None:
+def _handle(path: str, lower: Lower) -> Origin | None:
     """The file handle of a lower file, or None where the file system has none."""
     parent, name = split(path)
     handle = _FileHandle(bytes=_MAX_HANDLE)
     mount = ctypes.c_int()
     try:
-        fd = lower.fd(parent)
+        fd = lower.directory(parent)
     except OSError:
         return None
     if _libc.name_to_handle_at(fd, os.fsencode(name), ctypes.byref(handle), ctypes.byref(mount), 0) != 0:

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from overlayws.base.manifest import Manifest, Row, entry_of
 from overlayws.changes.change import Change, ChangeSet, Problem
 from overlayws.changes.flags import NO_CONTENT, Content, HiddenPaths, flags
-from overlayws.changes.opening import Parents, Unlocked, open_file
+from overlayws.changes.lower import Lower, lower_of
+from overlayws.changes.opening import Unlocked, open_file
 from overlayws.changes.reading import Holes, Read, Resized, compared, read, stands_alone
 from overlayws.changes.rename import exact
 from overlayws.errors import UntrustedError
@@ -42,23 +43,22 @@ def scan(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool, 
     ``xattr_prefix`` is the ``XATTR_PREFIX`` of the backend that wrote the upperdir. ``own_git`` says that the
     top-level ``.git`` is the program's own repository: it is not looked at. Any other ``.git`` directory is one
     change and is not entered. What cannot be read is in ``ChangeSet.problems``. ``keep`` gets the contents of the
-    changed files of at most ``reading.WHOLE`` bytes.
+    changed files of at most ``reading.WHOLE`` bytes, and of a live base what they were before.
 
     The mode of the workspace's own directory is never a change. Raises OSError where the layer's directories
     cannot be opened, ManifestError for a damaged manifest, UntrustedError if the upperdir changes meanwhile.
     """
     unlocked = Unlocked()
-    lower = os.open(layer.lowerdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        upper, _ = unlocked.open(os.fspath(layer.upperdir.absolute()), -1)
-        scanning = _Scan(upper, lower, manifest, Marks(xattr_prefix), own_git, unlocked, keep)
-        try:
-            return scanning.run()
-        finally:
-            scanning.close()
+        with lower_of(layer) as lower:
+            upper, _ = unlocked.open(os.fspath(layer.upperdir.absolute()), -1)
+            scanning = _Scan(upper, lower, manifest, Marks(xattr_prefix), own_git, unlocked, keep)
+            try:
+                return scanning.run()
+            finally:
+                scanning.close()
     finally:
         unlocked.restore()
-        os.close(lower)
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class _Scan:
     def __init__(
         self,
         upper: int,
-        lower: int,
+        lower: Lower,
         manifest: Manifest,
         marks: Marks,
         own_git: bool,
@@ -90,7 +90,7 @@ class _Scan:
     ) -> None:
         self._stack: list[_Frame] = []
         self._upper = upper
-        self._lower = Parents(lower)
+        self._lower = lower
         self._manifest = manifest
         self._marks = marks
         self._own_git = own_git
@@ -134,7 +134,6 @@ class _Scan:
             for opened in (frame, *frame.ready):
                 if opened.fd >= 0:
                     os.close(opened.fd)
-        self._lower.close()
 
     def _open_next(self, frame: _Frame) -> None:
         """Open some of the directories of ``frame`` and look up what the base has in them."""
@@ -348,6 +347,8 @@ class _Scan:
             os.close(fd)
         if digest is not None and digest != found.digest:
             raise _damaged()
+        if self._keep is not None and self._lower.live and found.whole:
+            self._keep(found.digest, found.data)
         return found
 
     def _xattrs(self, fd: int, names: list[str]) -> Xattrs:
@@ -355,7 +356,10 @@ class _Scan:
         return self._marks.agent_xattrs([(name, os.getxattr(fd, name)) for name in wanted]) if wanted else ()
 
     def _change(self, path: str, before: Entry | None, after: Entry | None, content: Content = NO_CONTENT) -> None:
-        self._changes.append(Change(path, before, after, flags(path, before, after, self._hidden, content)))
+        said = flags(path, before, after, self._hidden, content)
+        if self._manifest.drifted(path):
+            said = (*said, "drift")
+        self._changes.append(Change(path, before, after, said))
 
     def _problem(self, path: str, error: OSError) -> None:
         self._problems.append(Problem(path, error.strerror or str(error)))

@@ -68,7 +68,7 @@ def diff_command(
     with talking(quiet=True) as talk, api.viewing(session, paths, store=store, talk=talk) as view:
         changeset = view.changeset
         sides, scratch = (changeset, view.base, view.theirs), view.session.directory
-        base = {"mode": "copy", **view.manifest.counts()} if form == "json" else {}
+        base = {"mode": view.session.base_mode, **view.manifest.counts()} if form == "json" else {}
         with api.writing(store):
             if html is not None or (form is None and terminal and not word):
                 with looking(*sides, scratch=scratch, everything=everything) as look:

@@ -15,6 +15,7 @@ from overlayws.cli.terminal import say, visible, warn
 from overlayws.errors import NotStartedError, UnableError, UsageError
 from overlayws.layer.all_backends import BACKENDS
 from overlayws.run.all_sandboxes import SANDBOXES
+from overlayws.session.session import BASES
 from overlayws.session.store import Store
 
 
@@ -26,7 +27,9 @@ from overlayws.session.store import Store
     "--sandbox", type=click.Choice(["auto", *SANDBOXES]), default="auto",
     help="How the command is confined. `none` is no protection and is never chosen by `auto`.",
 )  # fmt: skip
-@click.option("--base", type=click.Choice(["copy"]), default="copy", help="The lowerdir: a frozen sanitized copy.")
+@click.option("--base", type=click.Choice(BASES), default="copy",
+              help="The lowerdir: a frozen sanitized copy, or the workspace itself below a mask.")  # fmt: skip
+@click.option("--scan", is_flag=True, help="With --base live: look into every file for secrets, as copy does.")
 @click.option("--git", type=click.Choice(["auto", "fresh", "none"]), default="auto",
               help="Whether the program gets a repository of its own (auto: if the workspace is one).")  # fmt: skip
 @click.option(
@@ -57,6 +60,7 @@ def start_command(
     backend: str,
     sandbox: str,
     base: str,
+    scan: bool,
     git: str,
     ignore_files: tuple[str, ...],
     hide: tuple[str, ...],
@@ -83,6 +87,8 @@ def start_command(
     command = command_of(context)
     if no_run and command:
         raise UsageError("--no-run runs no command", hint="leave the command out, or --no-run")
+    if scan and base != "live":
+        raise UsageError("--scan is for --base live", hint="--base copy looks into every file anyway")
     if as_json and not dry_run:
         raise UsageError("--json is for --dry-run", hint="overlayws list --json, or status --json, tells of sessions")
     if dry_run:
@@ -103,6 +109,8 @@ def start_command(
                 name=name,
                 backend=backend,
                 confinement=confinement,
+                base=base,
+                scan=scan,
                 git=git,
                 ignore_files=[Path(f) for f in ignore_files],
                 hide=hide,

@@ -7,7 +7,7 @@ user's, the repository's, the command line's. A repository's exceptions undo onl
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from overlayws.filter.automaton import Automaton, State
@@ -17,7 +17,7 @@ from overlayws.filter.goregex import BadRegex
 from overlayws.filter.ignorefile import Rule, bad_rule, parse
 from overlayws.filter.keyfile import Read
 from overlayws.filter.pattern import compile_pattern
-from overlayws.filter.secrets import GIT, SecretNames, is_git
+from overlayws.filter.secrets import GIT, SecretNames, is_git, suspicious
 from overlayws.filter.verdict import Verdict, reopens
 
 _VISIBLE = Verdict(False, None)
@@ -102,10 +102,15 @@ class Filter:
             verdict, _ = scope.child(parts[-1], directory, read)
         return verdict
 
+    @property
+    def origins(self) -> tuple[tuple[Rule, ...], tuple[Rule, ...], tuple[Rule, ...]]:
+        """The user's rules, the repository's, the command line's."""
+        first, second = self._parts
+        return self.rules[:first], self.rules[first:second], self.rules[second:]
+
     def without_secrets(self) -> Filter:
         """The same rules of the same origins, without the built-in ones."""
-        first, second = self._parts
-        user, repository, command = self.rules[:first], self.rules[first:second], self.rules[second:]
+        user, repository, command = self.origins
         return Filter(repository, user=user, command=command, secrets=False)
 
     def _above(self, matched: tuple[int, ...], shut: Rule | None) -> _Above:
@@ -173,6 +178,13 @@ class Scope:
         self._secret = secret  # the secret rule that a folder above matched
         self._closed = closed  # the verdict for everything below
         self.searched = searched
+
+    def undecided(self, names: Collection[str]) -> Collection[str]:
+        """Those of ``names`` in this folder for which ``child`` may say that they are hidden; it need not be asked
+        for the others, unless they are directories."""
+        if self._closed is not None or self._filter.rules or self._secret is not None or self._names is None:
+            return names
+        return suspicious(names)
 
     def child(self, name: str, directory: bool, read: Read | None = None) -> tuple[Verdict, Scope]:
         """The verdict for ``name`` in this folder and, for a directory, the scope of what is in it.

@@ -6,6 +6,7 @@ understand; such a file is hidden, as it would be without a redactor.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import import_module
 
 from overlayws.filter.redact import Span
@@ -59,6 +60,16 @@ def redactable(name: str) -> str | None:
     if ".env" in base and (base == ".env" or base.startswith(".env.") or base.endswith(".env")):
         return None if base.endswith(_EXAMPLES) else "env"
     return None
+
+
+_CORES = tuple({"env", "kubeconfig", *(name.rpartition("/")[2] for name in _NAMES)})
+
+
+def redactable_among(names: Collection[str]) -> list[str]:
+    """Those of ``names``, all in one folder, that ``redactable`` may know: no other one is redacted by its name."""
+    joined = "\0".join(names).lower()
+    cores = [core for core in _CORES if core in joined]
+    return [name for name in names if any(core in name.lower() for core in cores)] if cores else []
 
 
 def secret_fields(kind: str, data: bytes) -> list[Span] | None:

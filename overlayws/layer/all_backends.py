@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from overlayws.errors import UsageError
@@ -11,10 +12,11 @@ from overlayws.layer.mount import Backend, MountError
 BACKENDS: dict[str, Backend] = {"kernel": kernel, "userns": userns, "copy": plaincopy}
 
 
-def choose(name: str, state: Path) -> tuple[str, Backend, tuple[str, ...]]:
+def choose(name: str, state: Path, among: Collection[str] | None = None) -> tuple[str, Backend, tuple[str, ...]]:
     """(name, backend, one line for each backend passed over) for ``--backend NAME``; ``auto`` is the best that works.
 
-    ``state`` is the existing directory below which the layers will be. Raises UsageError for a name that is none,
+    ``among``: ``auto`` takes one of these only. ``state`` is the existing directory below which the layers will be.
+    Raises UsageError for a name that is none,
     MountError where the named one (or, for ``auto``, every one) does not work here.
     """
     if name != "auto":
@@ -25,6 +27,8 @@ def choose(name: str, state: Path) -> tuple[str, Backend, tuple[str, ...]]:
         return name, BACKENDS[name], ()
     passed_over: list[str] = []
     for candidate, backend in BACKENDS.items():
+        if among is not None and candidate not in among:
+            continue
         reason = backend.unusable(state)
         if reason is None:
             return candidate, backend, tuple(passed_over)

@@ -6,6 +6,7 @@ A program of its own (``Mount.enter`` starts it with ``python -I -S``), standard
 
 mode    ``kernel`` (a mount namespace; needs CAP_SYS_ADMIN) or ``userns`` (a user namespace around it, ``userxattr``)
 lower, upper, work, merged   the layer; ``at`` (optional): a directory that the mount shadows as well
+below0, below1 ...           (optional) further lower layers, the topmost first
 parent  the process that must be our parent; we, and what we execute, die when it dies
 status  (optional) a file for one JSON line: {"error": TEXT, "hint": TEXT} when COMMAND was not executed. Without it
         the error goes to standard error. Empty means that COMMAND was executed
@@ -126,19 +127,20 @@ def _mount(options: dict[str, str]) -> None:
     # overlayfs takes layers of its own mount namespace only.
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
     layers = {name: os.open(options[name], flags) for name in ("lower", "upper", "work")}
+    below = [os.open(options[f"below{n}"], flags) for n in range(sum(name.startswith("below") for name in options))]
     target = os.open(options["merged"], flags)
     shadowed = os.open(options["at"], os.O_PATH | os.O_DIRECTORY) if "at" in options else None
     flag = ("userxattr",) if options["mode"] == "userns" else ()
-    made = _new_mount(layers, flag, target)
+    made = _new_mount(layers, below, flag, target)
     if made is None:
-        made = _old_mount(layers, flag, target, options["merged"])
+        made = _old_mount(layers, below, flag, target, options["merged"])
     if shadowed is not None and _libc.mount(_fd(made), _fd(shadowed), None, ctypes.c_ulong(_MS_BIND), None):
         raise Failed(f"cannot mount over {options['at']!r}: {os.strerror(ctypes.get_errno())}")
-    for fd in (*layers.values(), target, made, *(() if shadowed is None else (shadowed,))):
+    for fd in (*layers.values(), *below, target, made, *(() if shadowed is None else (shadowed,))):
         os.close(fd)
 
 
-def _new_mount(layers: dict[str, int], flags: tuple[str, ...], target: int) -> int | None:
+def _new_mount(layers: dict[str, int], below: list[int], flags: tuple[str, ...], target: int) -> int | None:
     """Mount by fsopen(2); a descriptor of the mount, or None where the kernel has no such call."""
     fs = _syscall(_SYS_FSOPEN, b"overlay", _CLOEXEC)
     if fs < 0:
@@ -154,12 +156,14 @@ def _new_mount(layers: dict[str, int], flags: tuple[str, ...], target: int) -> i
         names = {"lower": "lowerdir+", "upper": "upperdir", "work": "workdir"}
         # Linux 6.13 takes descriptors; before, a magic link has no letter that an option would eat.
         if _syscall(_SYS_FSCONFIG, fs, _SET_FD, b"lowerdir+", None, layers["lower"]) == 0:
+            for fd in below:
+                _config(fs, _SET_FD, "lowerdir+", None, fd)
             _config(fs, _SET_FD, "upperdir", None, layers["upper"])
             _config(fs, _SET_FD, "workdir", None, layers["work"])
         else:
             names["lower"] = "lowerdir"
             for name, fd in layers.items():
-                _config(fs, _SET_STRING, names[name], _fd(fd), 0)
+                _config(fs, _SET_STRING, names[name], _stacked(fd, below) if name == "lower" else _fd(fd), 0)
         if _syscall(_SYS_FSCONFIG, fs, _CREATE, None, None, 0):
             raise _refused(fs, ctypes.get_errno(), layers)
         mount = int(_syscall(_SYS_FSMOUNT, fs, _CLOEXEC, _ATTR_NOSUID | _ATTR_NODEV))
@@ -187,9 +191,10 @@ def _refused(fs: int, number: int, layers: dict[str, int]) -> Failed:
     return _explained(f"{os.strerror(number)}: {text}" if text else os.strerror(number), layers)
 
 
-def _old_mount(layers: dict[str, int], flags: tuple[str, ...], target: int, merged: str) -> int:
+def _old_mount(layers: dict[str, int], below: list[int], flags: tuple[str, ...], target: int, merged: str) -> int:
     words = [*flags, *(f"{name}={value}" for name, value in _OPTIONS.items())]
-    data = ",".join([*words, *(f"{name}dir=/proc/self/fd/{fd}" for name, fd in layers.items())])
+    stacked = {name: _stacked(fd, below) if name == "lower" else _fd(fd) for name, fd in layers.items()}
+    data = ",".join([*words, *(f"{name}dir={path.decode()}" for name, path in stacked.items())])
     mode = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV)
     if _libc.mount(b"overlay", _fd(target), b"overlay", mode, data.encode()):
         raise _explained(os.strerror(ctypes.get_errno()), layers)
@@ -198,6 +203,8 @@ def _old_mount(layers: dict[str, int], flags: tuple[str, ...], target: int, merg
 
 def _explained(reason: str, layers: dict[str, int]) -> Failed:
     """With what the kernel says to its log only: the file systems and owners that it does not accept."""
+    if "clone" in reason:  # in a user namespace a mount is locked to what is mounted on it (mount_namespaces(7))
+        return Failed(f"overlayfs refuses the layer: {reason}", "is something mounted inside the workspace?")
     for name, fd in layers.items():
         st = os.fstat(fd)
         if st.st_gid != os.getegid() or st.st_uid != os.geteuid():
@@ -214,6 +221,10 @@ def _explained(reason: str, layers: dict[str, int]) -> Failed:
 
 def _fd(fd: int) -> bytes:
     return b"/proc/self/fd/%d" % fd
+
+
+def _stacked(lower: int, below: list[int]) -> bytes:
+    return b":".join(_fd(fd) for fd in (lower, *below))
 
 
 def _leave_shadowed(options: dict[str, str]) -> None:

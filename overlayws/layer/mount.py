@@ -21,12 +21,21 @@ class MountError(UnableError):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The four directories of one overlay; ``upperdir`` and ``workdir`` are on one file system."""
+    """The four directories of one overlay; ``upperdir`` and ``workdir`` are on one file system.
+
+    ``below`` are further lowerdirs, the topmost first (of ``--base live``: the mask, and the workspace itself).
+    """
 
     lowerdir: Path
     upperdir: Path
     workdir: Path
     merged: Path
+    below: tuple[Path, ...] = ()
+
+
+def scratch_layer(directory: Path) -> Layer:
+    """A layer to try something with, in the four usual directories below ``directory``."""
+    return Layer(directory / "lower", directory / "upper", directory / "work", directory / "merged")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from overlayws.layer.mount import Layer, Mount, MountError, check_entered, shown
+from overlayws.layer.mount import Layer, Mount, MountError, check_entered, scratch_layer, shown
 from overlayws.layer.whiteout import Marks
 from overlayws.source.remove import remove_tree
 
@@ -39,6 +39,7 @@ def entered(mode: str, layer: Layer, at: Path | None) -> Iterator[Mount]:
         prepare(layer, used=(layer.workdir / "work").exists())  # made by the first mount
         status = _status_file(layer)
         paths = {"lower": layer.lowerdir, "upper": layer.upperdir, "work": layer.workdir, "merged": layer.merged}
+        paths |= {f"below{number}": path for number, path in enumerate(layer.below)}
         if at is not None:
             paths["at"] = at
         words = [f"{name}={path.absolute()}" for name, path in paths.items()]
@@ -108,7 +109,7 @@ def probe(mode: str, marks: Marks, state: Path) -> str | None:
     except OSError as error:
         return f"cannot write to {shown(state)}: {error.strerror}"
     try:
-        layer = Layer(*(scratch / name for name in ("lower", "upper", "work", "merged")))
+        layer = scratch_layer(scratch)
         (layer.lowerdir / "d").mkdir(parents=True)
         for name in ("f", "d/x"):
             (layer.lowerdir / name).write_text("some")

@@ -28,7 +28,7 @@ from overlayws.atomic import fsync_dir, write_atomic
 from overlayws.layer.cursor import Cursor
 from overlayws.layer.difference import difference
 from overlayws.layer.fill import fill
-from overlayws.layer.mount import Layer, Mount, MountError, shown
+from overlayws.layer.mount import Layer, Mount, MountError, scratch_layer, shown
 from overlayws.layer.overlay import locked, prepare
 from overlayws.layer.stamps import Stamps, pack, trustworthy, unpack
 from overlayws.layer.whiteout import USER_PREFIX, Marks
@@ -48,7 +48,7 @@ def unusable(state: Path) -> str | None:
     except OSError as error:
         return f"cannot write to {shown(state)}: {error.strerror}"
     try:
-        layer = Layer(*(scratch / name for name in ("lower", "upper", "work", "merged")))
+        layer = scratch_layer(scratch)
         (layer.lowerdir / "d").mkdir(parents=True)
         (layer.lowerdir / "d" / "x").write_text("some")
         with mounted(layer):

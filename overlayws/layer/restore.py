@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -34,11 +34,13 @@ class Replaced(UsageError):
     """A path cannot come back, because what is above it is no directory any more and is to stay so."""
 
 
-def restore(layer: Layer, marks: Marks, paths: Iterable[str]) -> None:
+def restore(layer: Layer, marks: Marks, paths: Iterable[str], given: Callable[[str], bool] = lambda path: True) -> None:
     """Make the layer show the base's entry (or nothing, where the base has none) at each of ``paths``.
 
     A directory is restored by itself (that it is there, mode, attributes): name what is below it too. Deleted
-    directories above a path come back with nothing else in them. Raises OSError, and Replaced before anything changed.
+    directories above a path come back with nothing else in them. ``given(path)`` says whether the program was given a
+    path that a live base has now: what is hidden, or newer than the session, does not come back.
+    Raises OSError, and Replaced before anything changed.
     """
     ordered = sorted(paths, key=os.fsencode)
     # The copy backend: its private copy shows what was dropped. Without stamps it is made anew from both layers.
@@ -47,7 +49,7 @@ def restore(layer: Layer, marks: Marks, paths: Iterable[str]) -> None:
     remove_tree(aside)
     aside.mkdir(mode=0o700)
     try:
-        with _Restoring(layer, aside, marks) as restoring:
+        with _Restoring(layer, aside, marks, given) as restoring:
             chosen = set(ordered)
             for path in ordered:
                 restoring.check(path, chosen)
@@ -103,8 +105,11 @@ class _Way:
 
 
 class _Restoring:
-    def __init__(self, layer: Layer, aside: Path, marks: Marks) -> None:
-        self._lower = os.open(layer.lowerdir, _DIRECTORY)
+    def __init__(self, layer: Layer, aside: Path, marks: Marks, given: Callable[[str], bool]) -> None:
+        # A live base: the mask holds files that were redacted, the last lowerdir all else.
+        self._lower = os.open(layer.below[-1] if layer.below else layer.lowerdir, _DIRECTORY)
+        self._mask = os.open(layer.below[0], _DIRECTORY) if layer.below else -1
+        self._given = given
         self._upper = os.open(layer.upperdir, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._aside = os.open(aside, _DIRECTORY)
         self._marks = marks
@@ -115,8 +120,9 @@ class _Restoring:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for fd in (self._lower, self._upper, self._aside):
-            os.close(fd)
+        for fd in (self._lower, self._upper, self._aside, self._mask):
+            if fd >= 0:
+                os.close(fd)
 
     def sync(self) -> None:
         beneath.syncfs(self._aside)
@@ -176,6 +182,9 @@ class _Restoring:
                     below = os.open(component, _DIRECTORY, dir_fd=source)
                     os.close(source)
                     source = below
+                above, source = source, self._source(path, source)
+                os.close(above)
+                base = os.stat(name, dir_fd=source, follow_symlinks=False)
                 there = _stat(name, way.fd)
                 if there is not None and stat.S_ISDIR(there.st_mode) and stat.S_ISDIR(base.st_mode):
                     self._attributes(source, way, name, base)
@@ -184,7 +193,23 @@ class _Restoring:
             finally:
                 os.close(source)
 
+    def _source(self, path: str, source: int) -> int:
+        """Where the base's entry is: ``source``, or the mask's directory for a redacted file. The caller's."""
+        if self._mask >= 0:
+            parent, name = split(path)
+            try:
+                fd = open_directory(self._mask, parent)
+            except OSError:
+                return os.dup(source)
+            st = _stat(name, fd)
+            if st is not None and stat.S_ISREG(st.st_mode):
+                return fd
+            os.close(fd)
+        return os.dup(source)
+
     def _base(self, path: str) -> os.stat_result | None:
+        if not self._given(path):
+            return None
         parent, name = split(path)
         try:
             fd = open_directory(self._lower, parent)
@@ -247,7 +272,7 @@ class _Restoring:
             os.symlink(os.readlink(name, dir_fd=source), "new", dir_fd=self._aside)
             os.utime("new", ns=times, dir_fd=self._aside, follow_symlinks=False)
             return
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+        fd = beneath.open_quietly(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, source)
         try:
             out = os.open("new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._aside)
             try:
@@ -262,7 +287,7 @@ class _Restoring:
             os.close(fd)
 
     def _copy_xattrs(self, source: int, name: str, target: int) -> None:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+        fd = beneath.open_quietly(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, source)
         try:
             wanted = {n: os.getxattr(fd, n) for n in os.listxattr(fd) if n.startswith("user.")}
         finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from overlayws.errors import UntrustedError
-from overlayws.session.session import DOING, STATES, Run, Session
+from overlayws.session.session import BASES, DOING, STATES, Run, Session
 
 SCHEMA = "overlayws.session/1"
 _BASE_ID = re.compile(r"([0-9a-f]{16}-[0-9a-f]{8})?")
@@ -43,6 +43,7 @@ def as_dict(session: Session) -> dict[str, Any]:
         "workspace": _text(path),
         "created": session.created,
         "backend": session.backend,
+        "base": session.base_mode,
         "sandbox": session.sandbox,
         "network": session.network,
         "git": "fresh" if session.own_git else "none",
@@ -78,6 +79,8 @@ def from_bytes(data: bytes, directory: Path) -> Session:
             raise ValueError("impossible values")
         if session.state not in STATES or session.doing not in DOING or session.then not in ("", *STATES):
             raise ValueError("unknown state")
+        if session.base_mode not in BASES:
+            raise ValueError("unknown base")
         if not _BASE_ID.fullmatch(session.base_id):
             raise ValueError("not a base")
         if not _CAPTURE.fullmatch(session.capture):

@@ -8,6 +8,7 @@ from pathlib import Path
 from overlayws.layer.mount import Layer
 
 STATES = ("new", "running", "captured", "partly-applied", "applied", "discarded", "interrupted")
+BASES = ("copy", "live")
 DOING = ("", "run", "capture", "apply", "undo", "drop", "discard")
 
 
@@ -46,7 +47,8 @@ class Session:
     capture: str = (
         ""  # the frozen changes of the runs: captures/CAPTURE (see changes/freeze.py); empty before the first
     )
-    base_id: str = ""  # the base, shared with other sessions: bases/ID (see base/shelf.py)
+    base_mode: str = "copy"  # or "live": the workspace itself with a mask over it (see base/live_build.py)
+    base_id: str = ""  # of a copy, shared with other sessions: bases/ID (see base/shelf.py)
 
     @property
     def base(self) -> Path:
@@ -73,4 +75,5 @@ class Session:
             upperdir=self.directory / "upper",
             workdir=self.directory / "work",
             merged=self.directory / "merged",
+            below=(self.base / "mask", self.workspace) if self.base_mode == "live" else (),
         )
