@@ -10,7 +10,7 @@ from pathlib import Path
 from overlayws.apply.earlier import Earlier, is_earlier
 from overlayws.apply.look import BARRED, Barred, Look
 from overlayws.apply.merge3 import is_text, merge3
-from overlayws.apply.refuse import ADMISSIBLE, is_in, refused, repositories, twins
+from overlayws.apply.refuse import ADMISSIBLE, is_in, refused, twins
 from overlayws.apply.respect import check_locks
 from overlayws.apply.step import Action, ApplyPlan, Conflict, Seen, Source, Step, by_path, position
 from overlayws.apply.threeway import (
@@ -29,6 +29,7 @@ from overlayws.base.manifest import Manifest
 from overlayws.beneath import split
 from overlayws.changes.change import Change
 from overlayws.changes.contents import Contents
+from overlayws.changes.gitname import repositories
 from overlayws.errors import UntrustedError, UsageError
 from overlayws.source.entry import Entry, Kind
 

@@ -40,26 +40,6 @@ def is_git(path: str) -> bool:
     return "git" in folded and any(_NTFS_GIT.fullmatch(component) for component in re.split(r"[/\\]", folded))
 
 
-def repositories(changes: Iterable[Change], is_there: Callable[[str], bool]) -> set[str]:
-    """The directories that git would take for a repository once ``changes`` are applied: with ``HEAD``, ``objects``
-    and ``refs`` (or ``commondir``), at least one of them from the change set. Whatever runs git in one obeys its
-    ``config`` (setup.c, is_git_directory). ``is_there(path)`` tells what the workspace has.
-    """
-    after = {change.path: change.after for change in changes}
-
-    def has(path: str) -> bool:
-        return after[path] is not None if path in after else is_there(path)
-
-    found = set()
-    for path in after:
-        above, name = split(path)
-        prefix = f"{above}/" if above else ""
-        if name in ("HEAD", "objects", "refs", "commondir") and above not in found and has(prefix + "HEAD"):
-            if has(prefix + "commondir") or (has(prefix + "objects") and has(prefix + "refs")):
-                found.add(above)
-    return found
-
-
 def is_in(path: str, directories: set[str]) -> bool:
     """Whether ``path`` is one of ``directories`` or lies below one."""
     return bool(directories) and any(not d or path == d or path.startswith(f"{d}/") for d in directories)

@@ -14,12 +14,15 @@ _NAMES = frozenset(
     """
     .gitmodules .gitattributes .gitconfig .lfsconfig hgrc
     .bashrc .bash_profile .bash_login .bash_logout .zshrc .zprofile .zshenv .zlogin .zlogout .profile .kshrc
-    .inputrc .envrc .tool-versions mise.toml .mise.toml .nvmrc .node-version .python-version .ruby-version
+    .inputrc .bash_logout config.fish .xonshrc .envrc .tool-versions mise.toml .mise.toml .nvmrc .node-version
+    .python-version .ruby-version
     .ripgreprc .curlrc .wgetrc .netrc .tmux.conf .screenrc
     .vimrc .exrc .nvimrc .nvim.lua .dir-locals.el .gdbinit .lldbinit .emacs
-    claude.md agents.md gemini.md .mcp.json .cursorrules .windsurfrules .clinerules
+    claude.md agents.md agent.md gemini.md qwen.md .claude.json .mcp.json mcp.json opencode.json .goosehints
+    .roomodes .rules .cursorrules .windsurfrules .clinerules
     .gitlab-ci.yml .gitlab-ci.yaml jenkinsfile azure-pipelines.yml azure-pipelines.yaml .drone.yml .travis.yml
     bitbucket-pipelines.yml codeowners renovate.json renovate.json5 .pre-commit-config.yaml .pre-commit-hooks.yaml
+    action.yml action.yaml earthfile .goreleaser.yml .goreleaser.yaml .releaserc ansible.cfg nodemon.json
     lefthook.yml lefthook.yaml .lefthook.yml appveyor.yml .appveyor.yml cloudbuild.yaml
     makefile gnumakefile cmakelists.txt configure configure.ac meson.build build sconstruct wscript
     package.json package-lock.json npm-shrinkwrap.json yarn.lock pnpm-lock.yaml bun.lock bun.lockb .npmrc .pnpmfile.cjs
@@ -36,12 +39,18 @@ _NAMES = frozenset(
 )
 _DIRECTORIES = frozenset(
     """
-    .hg .jj .svn .vscode .idea .zed .fleet .devcontainer .claude .cursor .codex .gemini .continue .kiro .windsurf
-    .circleci .buildkite .husky .githooks .cargo .mvn .yarn .woodpecker .forgejo .gitea
+    .hg .jj .svn .vscode .idea .zed .fleet .devcontainer .claude .cursor .codex .gemini .continue .kiro
+    .windsurf .clinerules .roo .opencode
+    .amazonq .junie .trae .augment .aider .mcp
+    .circleci .buildkite .gitlab .teamcity .semaphore .azure-pipelines .azuredevops .husky .githooks .cargo .mvn
+    .yarn .woodpecker .forgejo .gitea
     node_modules .venv venv vendor target __pycache__ site-packages
     """.split()
 )
-_PLACES = frozenset({(".github", "workflows"), (".github", "actions"), ("gradle", "wrapper"), (".git", "hooks")})
+_PLACES = frozenset(
+    [*((".github", name) for name in "workflows actions instructions prompts chatmodes agents".split()),
+     ("gradle", "wrapper"), (".git", "hooks")]
+)  # fmt: skip
 _SUFFIXES = frozenset(
     """
     .mk .code-workspace .sublime-project .pth .pyc .tf .desktop .service .so .dylib .dll .gradle .csproj .vcxproj .sln
@@ -74,7 +83,7 @@ def is_run_on_its_own(path: str) -> bool:
     return _PATTERNS.fullmatch(name) is not None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)  # directories come sorted, and may have very long names
 def _is_obeyed(directory: str) -> bool:
     components = directory.casefold().split("/")
     if not _DIRECTORIES.isdisjoint(components):

@@ -10,6 +10,7 @@ from json.encoder import encode_basestring_ascii as _string
 
 from overlayws.source.entry import Entry, Kind
 
+_LONG = 400  # characters of a path in a message
 _SYMLINK = Kind.SYMLINK  # a name of its own: looking up a member of an Enum costs as much as a line here
 
 
@@ -67,7 +68,10 @@ class Problem:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.path or '.'!r}: {self.why}"
+        path = self.path or "."
+        if len(path) > _LONG:
+            path = f"{path[: _LONG // 2]}[…]{path[-_LONG // 2 :]}"
+        return f"{path!r}: {self.why}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from overlayws.base.manifest import Manifest
 from overlayws.changes.autorun import is_run_on_its_own
+from overlayws.changes.confusable import mixes
 from overlayws.changes.gitname import is_git_name
+from overlayws.changes.invisible import hides
 from overlayws.source.entry import Entry, Kind
 
 LARGE = 1 << 20  # bytes
@@ -26,6 +28,7 @@ class Content:
     binary: bool = False  # either side, by git's rule: a NUL in the first 8000 bytes
     shebang: bool = False  # a first line #!… that was not there before
     invisible: bool = False  # an added line with bidirectional or invisible characters
+    mixed: bool = False  # an added line with a word of Latin letters and letters that look like them
 
 
 NO_CONTENT = Content()
@@ -88,8 +91,11 @@ def flags(
     if after is not None:
         if after.size > LARGE:
             found.append("large")
-        if content.invisible:
+        plain = path.isascii() and path.isprintable()
+        if content.invisible or not plain and hides(path):
             found.append("invisible-text")
+        if content.mixed or not plain and mixes(path):
+            found.append("confusable")
         if kind is not _DIRECTORY:
             if is_run_on_its_own(path):
                 found.append("auto-executed")

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from overlayws.base.manifest import Manifest
+from overlayws.changes.bounds import WHOLE
 from overlayws.changes.change import ChangeSet
 from overlayws.changes.contents import TreeContents
 from overlayws.changes.frozen import LARGE, MANIFEST, PACK, manifest_lines
-from overlayws.changes.reading import WHOLE
+from overlayws.changes.marking import Secrets, marked
 from overlayws.changes.scan import scan
 from overlayws.layer.mount import Layer
 from overlayws.source.entry import Kind
@@ -46,6 +47,7 @@ def freeze(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool
         with open(making / PACK, "xb", opener=_private, buffering=1 << 18) as pack:
             packing = _Packing(pack)
             changeset = scan(layer, manifest, xattr_prefix, own_git=own_git, keep=packing.keep)
+            changeset = marked(changeset, manifest, packing.secrets.paths)
         _copy_large(layer, changeset, making / LARGE)
         digest = sha256()
         with open(making / MANIFEST, "xb", opener=_private) as out:
@@ -82,8 +84,11 @@ class _Packing:
         self._pack = pack
         self._at = 0
         self.offsets: dict[str, int] = {}
+        self.secrets = Secrets()
 
-    def keep(self, digest: str, data: bytes) -> None:
+    def keep(self, path: str, digest: str, data: bytes) -> None:
+        if path:  # what the program wrote
+            self.secrets.look(path, data)
         if digest not in self.offsets:
             self.offsets[digest] = self._at
             self._at += len(data)

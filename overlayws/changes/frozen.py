@@ -136,7 +136,7 @@ def thaw(store: Path, capture: str) -> tuple[ChangeSet, FrozenContents]:
         )
         if next(lines, None) is not None:
             raise ValueError("more lines than it says")
-    except (ValueError, TypeError, KeyError, IndexError, StopIteration, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, RuntimeError, StopIteration) as error:
         raise _damaged(f"{directory / MANIFEST}: {type(error).__name__}: {error}") from None
     return changeset, FrozenContents(directory, offsets)
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+
+from overlayws.beneath import split
+from overlayws.changes.change import Change
 
 # What HFS+ leaves out when it compares names (git's utf8.c, next_hfs_char).
 _IGNORED_BY_HFS = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
@@ -26,3 +30,23 @@ def is_git_name(path: str) -> bool:
         if name in (".git", "git~1"):
             return True
     return False
+
+
+def repositories(changes: Iterable[Change], is_there: Callable[[str], bool]) -> set[str]:
+    """The directories that git would take for a repository once ``changes`` are applied: with ``HEAD``, ``objects``
+    and ``refs`` (or ``commondir``), at least one of them from the change set. Whatever runs git in one obeys its
+    ``config`` (setup.c, is_git_directory). ``is_there(path)`` tells what the workspace has.
+    """
+    after = {change.path: change.after for change in changes}
+
+    def has(path: str) -> bool:
+        return after[path] is not None if path in after else is_there(path)
+
+    found = set()
+    for path in after:
+        above, name = split(path)
+        prefix = f"{above}/" if above else ""
+        if name in ("HEAD", "objects", "refs", "commondir") and above not in found and has(prefix + "HEAD"):
+            if has(prefix + "commondir") or (has(prefix + "objects") and has(prefix + "refs")):
+                found.add(above)
+    return found

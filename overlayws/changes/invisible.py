@@ -29,6 +29,7 @@ _RANGES = (
     (0xE0000, 0xE0FFF),  # tags, variation selectors supplement
 )
 CHARACTERS = "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in _RANGES)  # for a class of a regular expression
+_INVISIBLE_NAME = re.compile(f"[\x00-\x1f\x7f-\x9f{CHARACTERS}]")
 _INVISIBLE = re.compile(f"[{CHARACTERS}]")
 
 
@@ -38,6 +39,11 @@ def invisible(data: bytes) -> bool:
         return False
     text = data.decode("utf-8", "replace")
     return _INVISIBLE.search(text, 1 if text.startswith("\ufeff") else 0) is not None
+
+
+def hides(name: str) -> bool:
+    """Whether a name holds such a character, or a control character."""
+    return _INVISIBLE_NAME.search(name) is not None
 
 
 def adds_invisible(before: bytes, after: bytes) -> bool:

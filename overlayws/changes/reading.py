@@ -7,42 +7,17 @@ import os
 from hashlib import sha256
 
 from overlayws.base.manifest import BINARY_HEAD
+from overlayws.changes.bounds import LARGEST, WHOLE, too_large
+from overlayws.changes.confusable import adds_mixed
 from overlayws.changes.flags import NO_CONTENT, Content
 from overlayws.changes.invisible import adds_invisible, invisible
 from overlayws.changes.textual import taken_for_binary, text_in_disguise
 
-WHOLE = 1 << 20  # bytes; a larger file is streamed and never held
 _CHUNK = 1 << 20
-_LARGEST = 16 << 30  # bytes; a sparse file of a terabyte takes no disk, but its hash would take an hour
-_HOLES = 16 << 30  # bytes of holes hashed in one scan: a minute
-_TOO_LARGE = "larger than a change may be"
-
-
-class TooLarge(OSError):
-    """A file is larger than a change may be."""
 
 
 class Resized(OSError):
     """A file has not the size that it should have."""
-
-
-class Holes:
-    """The budget of one scan for the bytes that take time and no disk: a program makes a hundred sparse files of
-    16 GiB in a moment, and to hash them takes an hour."""
-
-    def __init__(self) -> None:
-        self._left = _HOLES
-
-    def checked(self, st: os.stat_result) -> int:
-        """The size of the file with the stat ``st``. Raises TooLarge where its holes are more than what is left."""
-        size = st.st_size
-        if size > WHOLE:
-            hole = max(0, size - st.st_blocks * 512)
-            if hole > self._left:
-                raise TooLarge(errno.EFBIG, f"{_TOO_LARGE} ({size} bytes, {hole} of them holes; all files' together"
-                               f" at most {_HOLES})")  # fmt: skip
-            self._left -= hole
-        return size
 
 
 class Read:
@@ -79,8 +54,8 @@ def read(fd: int, size: int) -> Read:
 
 
 def _streamed(fd: int, size: int) -> Read:
-    if size > _LARGEST:
-        raise TooLarge(errno.EFBIG, f"{_TOO_LARGE} ({size} bytes; at most {_LARGEST})")
+    if size > LARGEST:
+        raise too_large(f"{size} bytes; at most {LARGEST}")
     digest = sha256()
     head = b""
     tail = b""
@@ -111,15 +86,18 @@ def compared(path: str, before: Read | None, after: Read | None) -> Content:
     new = b"" if after is None else after.data
     binary = new.find(b"\0", 0, BINARY_HEAD) >= 0 or old.find(b"\0", 0, BINARY_HEAD) >= 0
     shebang = new.startswith(b"#!") and _first_line(old) != _first_line(new)
-    hidden = False
+    hidden = mixed = False
     if after is not None and binary:
         hidden = taken_for_binary(new) and text_in_disguise(path, new)
     elif after is not None:
         if not after.whole:
             hidden = after.invisible
         elif not new.isascii():
-            hidden = adds_invisible(old if before is not None and before.whole else b"", new)
-    return Content(binary, shebang, hidden) if binary or shebang or hidden else NO_CONTENT
+            known = old if before is not None and before.whole else b""
+            hidden, mixed = adds_invisible(known, new), adds_mixed(known, new)
+    if binary or shebang or hidden or mixed:
+        return Content(binary, shebang, hidden, mixed)
+    return NO_CONTENT
 
 
 def _first_line(data: bytes) -> bytes:

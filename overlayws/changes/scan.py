@@ -12,14 +12,15 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from overlayws.base.manifest import Manifest, Row, entry_of
+from overlayws.changes.bounds import Bounds
 from overlayws.changes.change import Change, ChangeSet, Problem
 from overlayws.changes.flags import NO_CONTENT, Content, HiddenPaths, flags
 from overlayws.changes.lower import Lower, lower_of
 from overlayws.changes.opening import Unlocked, open_file
-from overlayws.changes.reading import Holes, Read, Resized, compared, read, stands_alone
+from overlayws.changes.reading import Read, Resized, compared, read, stands_alone
 from overlayws.changes.rename import exact
 from overlayws.errors import UntrustedError
 from overlayws.layer.mount import Layer
@@ -33,8 +34,9 @@ _OPEN_FRAMES = 64  # directories kept open; above that, a parent is opened again
 # few descriptors open, and no more once that many entries wait.
 _AHEAD, _AHEAD_DEPTH, _AHEAD_ENTRIES = 24, 8, 1000
 
-Keep = Callable[[str, bytes], None]
-"""What the scan hands the digest and the content of every small file that changed, while it has them in memory."""
+Keep = Callable[[str, str, bytes], None]
+"""What the scan hands path, digest and content of every small file that changed, while it has them in memory; of a live
+base also what was before, with no path."""
 
 
 def scan(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool, keep: Keep | None = None) -> ChangeSet:
@@ -98,7 +100,8 @@ class _Scan:
         self._hidden = HiddenPaths(manifest)
         self._changes: list[Change] = []
         self._keep = keep
-        self._holes = Holes()
+        self._full = False
+        self._bounds = Bounds()
         self._problems: list[Problem] = []
         self._gone: list[str] = []  # base directories that the merged view shows nothing of, but for self._kept
         self._kept: set[str] = set()  # what the upperdir has below an opaque directory
@@ -171,6 +174,11 @@ class _Scan:
             os.close(above.fd)
             above.fd = -1
         entries, frame.entries = frame.entries, []
+        if self._bounds.too_deep(len(self._stack), frame.prefix):
+            self._problems.append(
+                Problem(frame.prefix[:-1], "nested more deeply than a change may be: not looked into")
+            )
+            return
         for entry in entries:
             try:
                 self._entry(frame, entry)
@@ -289,7 +297,7 @@ class _Scan:
             row = self._row(frame, path)
             names = _xattr_names(fd)
             xattrs = self._xattrs(fd, names) if names else ()
-            now = read(fd, self._holes.checked(st))
+            now = read(fd, self._bounds.size(st))
         finally:
             os.close(fd)
         was: Read | None = None
@@ -314,7 +322,7 @@ class _Scan:
         else:
             before = entry_of(row)
         if self._keep is not None and now.whole:
-            self._keep(now.digest, now.data)
+            self._keep(path, now.digest, now.data)
         after = Entry(_FILE, mode, size, now.digest, None, xattrs)
         self._change(path, before, after, compared(path, was, now))
 
@@ -322,7 +330,7 @@ class _Scan:
         try:
             if before.kind is Kind.FILE and before.digest is None:
                 was = self._lower_read(path, before.size, before.digest)
-                self._change(path, _with_digest(before, was.digest), None, compared(path, was, None))
+                self._change(path, replace(before, digest=was.digest), None, compared(path, was, None))
             else:
                 self._change(path, before, None)
         except OSError as error:
@@ -332,7 +340,7 @@ class _Scan:
         """``before`` with its digest, if it is a file."""
         if before is None or before.kind is not Kind.FILE or before.digest is not None:
             return before
-        return _with_digest(before, self._lower_read(path, before.size, None).digest)
+        return replace(before, digest=self._lower_read(path, before.size, None).digest)
 
     def _lower_read(self, path: str, size: int, digest: str | None) -> Read:
         try:
@@ -348,7 +356,7 @@ class _Scan:
         if digest is not None and digest != found.digest:
             raise _damaged()
         if self._keep is not None and self._lower.live and found.whole:
-            self._keep(found.digest, found.data)
+            self._keep("", found.digest, found.data)
         return found
 
     def _xattrs(self, fd: int, names: list[str]) -> Xattrs:
@@ -356,10 +364,14 @@ class _Scan:
         return self._marks.agent_xattrs([(name, os.getxattr(fd, name)) for name in wanted]) if wanted else ()
 
     def _change(self, path: str, before: Entry | None, after: Entry | None, content: Content = NO_CONTENT) -> None:
-        said = flags(path, before, after, self._hidden, content)
-        if self._manifest.drifted(path):
-            said = (*said, "drift")
-        self._changes.append(Change(path, before, after, said))
+        if self._bounds.remembers(path):
+            said = flags(path, before, after, self._hidden, content)
+            if self._manifest.drifted(path):
+                said = (*said, "drift")
+            self._changes.append(Change(path, before, after, said))
+        elif not self._full:
+            self._full = True
+            self._problems.append(Problem("", f"more changes than can be captured: {len(self._changes)} are"))
 
     def _problem(self, path: str, error: OSError) -> None:
         self._problems.append(Problem(path, error.strerror or str(error)))
@@ -382,10 +394,6 @@ def _xattr_names(fd: int) -> list[str]:
         if error.errno == errno.ENOTSUP:  # the file system has none
             return []
         raise
-
-
-def _with_digest(entry: Entry, digest: str) -> Entry:
-    return Entry(entry.kind, entry.mode, entry.size, digest, entry.target, entry.xattrs)
 
 
 def _damaged() -> OSError:

@@ -48,7 +48,10 @@ def select(changeset: ChangeSet, paths: Iterable[str]) -> ChangeSet:
         missed = [p for p in changeset.problems if p.path == path or p.path.startswith(below) or _is_above(p, path)]
         problems.update(missed)
         if not found and not missed:
-            raise UsageError(f"nothing changed at {path!r}", hint="overlayws diff --name-status lists what changed")
+            hint = "overlayws diff --name-status lists what changed"
+            if "/" not in path:  # it may have been meant for a session
+                hint += "; no session has that name either, see overlayws list"
+            raise UsageError(f"nothing changed at {path!r}", hint=hint)
         chosen.update(found)
     return ChangeSet(
         tuple(c for c in changeset.changes if c.path in chosen),

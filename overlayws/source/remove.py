@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
-from overlayws.beneath import open_directory, split
-from overlayws.source.walk import list_directory
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(top: Path) -> None:
@@ -26,7 +26,10 @@ def remove_tree(top: Path) -> None:
 
 
 def remove_below(parent: int, name: str) -> None:
-    """Remove the entry ``name`` of the directory ``parent``, a whole tree if it is one. Raises OSError."""
+    """Remove the entry ``name`` of the directory ``parent``, a whole tree if it is one. Raises OSError.
+
+    One descriptor is open, down by name and up by "..", so that a level costs the same at any depth.
+    """
     try:
         os.unlink(name, dir_fd=parent)
         return
@@ -34,48 +37,52 @@ def remove_below(parent: int, name: str) -> None:
         return
     except IsADirectoryError:
         pass
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = _open(name, parent)
     try:
-        root = os.open(name, flags, dir_fd=parent)
-    except PermissionError:
-        # Only we can write in the directory above, so the name is still the directory that unlink met.
-        os.chmod(name, 0o700, dir_fd=parent)
-        root = os.open(name, flags, dir_fd=parent)
-    try:
-        stack = [("", False)]
-        while stack:
-            path, emptied = stack.pop()
-            if emptied:
-                above, last = split(path)
-                fd = open_directory(root, above)
-                try:
-                    os.rmdir(last, dir_fd=fd)
-                finally:
-                    os.close(fd)
+        waiting = [_empty(fd)]  # of each level: the directories still to remove
+        above: list[tuple[int, int]] = []
+        while True:
+            if waiting[-1]:
+                here = os.fstat(fd)
+                below = _open(waiting[-1][-1], fd)
+                above.append((here.st_dev, here.st_ino))
+                os.close(fd)
+                fd = below
+                waiting.append(_empty(fd))
                 continue
-            if path:
-                stack.append((path, True))
-            stack.extend((below, False) for below in _empty(root, path))
+            waiting.pop()
+            if not waiting:
+                break
+            up = os.open("..", _DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = up
+            here = os.fstat(fd)
+            if (here.st_dev, here.st_ino) != above.pop():
+                raise OSError(errno.ESTALE, "a directory was moved while it was removed", waiting[-1][-1])
+            os.rmdir(waiting[-1].pop(), dir_fd=fd)
     finally:
-        os.close(root)
+        os.close(fd)
     os.rmdir(name, dir_fd=parent)
 
 
-def _empty(root: int, path: str) -> list[str]:
-    """Unlink what is no directory in ``path``; the directories that are left."""
-    fd = open_directory(root, path)
+def _open(name: str, parent: int) -> int:
     try:
-        if stat.S_IMODE(os.fstat(fd).st_mode) & 0o700 != 0o700:
-            os.fchmod(fd, 0o700)
-        directories = []
-        for name, st in list_directory(fd, ""):
-            if stat.S_ISDIR(st.st_mode):
-                if st.st_mode & 0o700 != 0o700:
-                    # Only we can write here, so the name is still the directory that lstat saw.
-                    os.chmod(name, 0o700, dir_fd=fd)
-                directories.append(f"{path}/{name}" if path else name)
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+    except PermissionError:
+        # Only we can write in the directory above, so the name is still the directory that was met.
+        os.chmod(name, 0o700, dir_fd=parent)
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+
+
+def _empty(fd: int) -> list[str]:
+    """Unlink what is no directory in ``fd``; the directories that are left."""
+    if stat.S_IMODE(os.fstat(fd).st_mode) & 0o700 != 0o700:
+        os.fchmod(fd, 0o700)
+    directories = []
+    with os.scandir(fd) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(entry.name)
             else:
-                os.unlink(name, dir_fd=fd)
-        return directories
-    finally:
-        os.close(fd)
+                os.unlink(entry.name, dir_fd=fd)
+    return directories

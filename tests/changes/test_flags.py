@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from overlayws.base.manifest import Manifest
 from overlayws.changes.autorun import is_run_on_its_own
 from overlayws.changes.flags import leads_outside
+from overlayws.changes.freeze import freeze
+from overlayws.changes.frozen import thaw
 from overlayws.changes.gitname import is_git_name
-from tests.changes.layers import Upper, Whiteout, make_case
+from tests.changes.layers import Case, Upper, Whiteout, make_case
 from tests.trees import Dir, File, Node, Special, Symlink
 
 TEXT = "text\n"
@@ -48,6 +51,10 @@ TEXT = "text\n"
         ("a\u200bb\n", "ab\n", ()),
         (None, b"x" * ((1 << 20) - 1) + "\u202e\n".encode(), ("large", "invisible-text")),
         (None, b"\xff\xfe not utf-8\n", ()),
+        (None, "p\u0430yload = 1\n", ("confusable",)),
+        (None, "\u0421lass\n", ("confusable",)),
+        (None, "\u043f\u0440\u0438\u0432\u0435\u0442 world, \u0394t, \u03b1x, na\u00efve\n", ()),
+        ("p\u0430y\n", "p\u0430y\nmore\n", ()),
     ],
 )
 @pytest.mark.parametrize("digests", [False, True])
@@ -125,3 +132,63 @@ def test_names_that_some_file_system_takes_for_git(path: str) -> None:
 @pytest.mark.parametrize("path", [".gitignore", ".github/x", "git", "x.git", "a.git/b", "git~10", ".gitx", "..git"])
 def test_names_that_none_does(path: str) -> None:
     assert not is_git_name(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("a\u202egpj.exe", {"invisible-text"}),
+        ("zero\u200bwidth", {"invisible-text"}),
+        ("tag\U000e0041", {"invisible-text"}),
+        ("new\nline", {"invisible-text"}),
+        ("esc\x1b[2J", {"invisible-text"}),
+        ("c1\x9b2J", {"invisible-text"}),
+        ("\u0430pp.txt", {"confusable"}),
+        ("caf\u00e9 \u6f22 \u0444\u0430\u0439\u043b", set()),
+        ("latin-1 \udce9", set()),
+    ],
+)
+def test_a_name_is_flagged_as_text_is(name: str, flags: set[str], tmp_path: Path) -> None:
+    case = make_case(tmp_path, {}, {name: "x\n", f"d/{name}": Symlink("x")})
+    found = {c.path: set(c.flags) for c in case.scan().changes}
+    assert found[name] == found[f"d/{name}"] == flags
+
+
+def frozen(case: Case) -> dict[str, tuple[str, ...]]:
+    """The flags that are made when the changes are frozen, too."""
+    store = case.manifest.parent / "store"
+    with Manifest(case.manifest) as manifest:
+        capture = freeze(case.layer, manifest, case.prefix, own_git=False, store=store)
+    changeset, contents = thaw(store, capture)
+    contents.close()
+    return {change.path: change.flags for change in changeset.changes}
+
+
+def test_a_twin_of_a_name_is_flagged_wherever_the_other_one_is(tmp_path: Path) -> None:
+    twins = ("\u0430\u0440\u0440", "d/\uff41pp", "\u0441\u0441")
+    upper: Upper = {twins[0]: "", twins[1]: "x\n", f"{twins[2]}/in": "", "alone/\u0441\u043e\u0441": "", "d/app": "x\n"}
+    flags = frozen(make_case(tmp_path, {"app": "x\n", "cc/y": "y\n"}, upper))
+    assert {path for path, found in flags.items() if "confusable" in found} == set(twins)
+
+
+def test_two_new_names_that_look_alike_are_both_flagged(tmp_path: Path) -> None:
+    flags = frozen(make_case(tmp_path, {}, {"d/\u0441\u043e\u0441\u00e9": "", "d/\uff43oc\u00e9": "x\n"}))
+    assert {path for path, found in flags.items() if "confusable" in found} == set(flags) - {"d"}
+
+
+def test_what_git_takes_for_a_repository_is_flagged_whatever_it_is_called(tmp_path: Path) -> None:
+    bare = {"HEAD": "ref: refs/heads/x\n", "objects/pack": Dir(), "refs": Dir(), "config": "[core]\n"}
+    upper: Upper = {f"lib/inner/{name}": node for name, node in bare.items()}
+    upper = {**upper, "half/HEAD": "x\n", "half/objects": Dir(), "sub/.git": "gitdir: /etc\n", "made/HEAD": "x\n"}
+    upper = {**upper, "lib/inner.txt": "x\n"}
+    flags = frozen(make_case(tmp_path, {"made/objects/x": "", "made/refs/x": ""}, upper))
+    assert {path for path, found in flags.items() if "embedded-repository" in found} == {
+        "lib/inner", *(f"lib/inner/{name}" for name in (*bare, "objects")), "sub/.git", "made/HEAD",
+    }  # fmt: skip
+
+
+def test_a_secret_that_is_written_is_flagged(tmp_path: Path) -> None:
+    token = "ghp_" + "x7Kq2mVb9TzRw4Ys8NpLd3HfJc6GtE1aQuMn"
+    upper: Upper = {"notes.md": f"the token is {token}\n", "fine.md": "nothing\n", "known.py": "password = get()\n"}
+    flags = frozen(make_case(tmp_path, {}, upper))
+    assert {path for path, found in flags.items() if "secret" in found} == {"notes.md"}

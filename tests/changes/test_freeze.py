@@ -145,11 +145,13 @@ def test_a_path_that_none_can_be_is_no_manifest(path: str, tmp_path: Path) -> No
         "x",
         {},
         7,
+        None,
     ],
 )
 def test_a_row_that_says_the_impossible_is_no_manifest(row: object, tmp_path: Path) -> None:
     header = {"schema": "overlayws.frozen/1", "digest": "sha256:", "counts": [1, 0, 0]}
-    data = b"".join(json.dumps(line).encode() + b"\n" for line in (header, row))
+    lines = (header, row) if row is not None else (header,)  # fewer than it says
+    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     directory = tmp_path / sha256(data).hexdigest()
     directory.mkdir()
     (directory / "manifest").write_bytes(data)

@@ -7,6 +7,8 @@ import os
 import resource
 import socket
 import subprocess
+import time
+import tracemalloc
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -264,6 +266,47 @@ def test_a_tree_of_1200_levels_is_captured_with_few_descriptors(
     assert last.path == f"{name}/" * levels + "second"
     with case.theirs() as theirs:
         assert theirs.read(last.path, last.after) == b""
+
+
+def test_names_that_come_to_gigabytes_are_a_problem_and_take_no_time(tmp_path: Path, deep_upper: Path) -> None:
+    """1,500 levels of 250 bytes: linear in time, bounded in memory, told, and gone in no time."""
+    case = make_case(tmp_path, {"top": "x\n"})
+    fd = os.open(deep_upper, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d" * 250, dir_fd=fd)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    start = time.process_time()
+    tracemalloc.start()
+    changeset = case.scan()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.process_time() - start < 3 and peak < 64 << 20
+    (problem,) = changeset.problems
+    assert "nested more deeply" in problem.why and len(str(problem)) < 600
+    assert len(changeset.changes) == 262
+
+
+def test_more_names_than_memory_is_for_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overlayws.changes.bounds._NAMES", 1000)
+    case = make_case(tmp_path, {}, {f"file{n:04}": "" for n in range(500)})
+    changeset = case.scan()
+    (problem,) = changeset.problems
+    assert str(problem) == "'.': more changes than can be captured: 125 are"
+    assert len(changeset.changes) == 125
+
+
+def test_a_hundred_sparse_files_do_not_take_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overlayws.changes.bounds._HOLES", 64 << 20)
+    case = make_case(tmp_path, {})
+    for n in range(10):
+        with open(case.layer.upperdir / f"sparse{n}", "wb") as f:
+            f.truncate(16 << 20)
+    changeset = case.scan()
+    assert len(changeset.problems) == 6 and len(changeset.changes) == 10
+    assert sum(c.after is not None and c.after.digest is None for c in changeset.changes) == 6
 
 
 def test_a_deep_tree_that_was_deleted_is_captured_whole(tmp_path: Path) -> None:
