@@ -199,12 +199,8 @@ def apply(
 
     store = store or default_store()
     with viewing(session, paths, store=store, talk=talk) as view:
-        _still(view, digest)
-        if view.changeset.problems:
-            raise UntrustedError(
-                f"the capture is not complete: {view.changeset.problems[0]}",
-                hint="discard the session, or apply only paths that are whole",
-            )
+        still(view, digest)
+        complete(view)
         session = view.session
 
         def planned(changes: Sequence[Change]) -> ApplyPlan:
@@ -320,7 +316,7 @@ def discard(
     store = store or default_store()
     if paths:
         with viewing(session, paths, store=store, talk=talk) as view:
-            _still(view, digest)
+            still(view, digest)
             marks = Marks(backend_of(view.session).XATTR_PREFIX)
             _warn_of_halves(view, talk)
             session = replace(view.session, doing="drop", then=view.session.state)
@@ -338,7 +334,7 @@ def discard(
             return len(listed(view.changeset))
     if digest is not None:
         with viewing(session, store=store, talk=talk) as view:
-            _still(view, digest)
+            still(view, digest)
             _drop(store, view.session)
         return 0
     with store.locked(session, lambda: talk.notice(f"waiting for another command on session {session.name}")):
@@ -354,12 +350,21 @@ def _drop(store: Store, session: Session) -> None:
     store.save(replace(session, state="discarded"))
 
 
-def _still(view: View, digest: str | None) -> None:
+def still(view: View, digest: str | None) -> None:
     """Raises UntrustedError unless the whole change set has ``digest`` (or None was asked for)."""
     if digest is not None and digest != view.whole.digest:
         raise UntrustedError(
             f"the changes of session {view.session.name} are {view.whole.digest} now, not {digest}",
             hint="look at them again: overlayws diff",
+        )
+
+
+def complete(view: View) -> None:
+    """Raises UntrustedError where a part of the selection could not be captured."""
+    if view.changeset.problems:
+        raise UntrustedError(
+            f"the capture is not complete: {view.changeset.problems[0]}",
+            hint="discard the session, or apply only paths that are whole",
         )
 
 

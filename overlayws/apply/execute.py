@@ -16,25 +16,19 @@ from typing import NoReturn
 
 from overlayws.apply import kept
 from overlayws.apply import undo as undoing
+from overlayws.apply.conflicts import ConflictError
 from overlayws.apply.journal import Ground, Journal, State
 from overlayws.apply.prepare import check_writable, choose, prepare, touched
 from overlayws.apply.record import Record, load, save
 from overlayws.apply.recover import end, finish, set_after, tidy, unstage_undo
 from overlayws.apply.rollback import Stuck, clean, rollback
 from overlayws.apply.stage import Places
-from overlayws.apply.step import Action, ApplyPlan, Conflict
+from overlayws.apply.step import Action, ApplyPlan, Source
 from overlayws.apply.transaction import check_originals, drift, run
 from overlayws.beneath import split
 from overlayws.changes.contents import Contents
 from overlayws.errors import OverlaywsError, UnableError, UntrustedError, UsageError
-
-
-class ConflictError(OverlaywsError):
-    """A plan has conflicts (or refused changes), so nothing is written. ``conflicts`` has all of them."""
-
-    def __init__(self, message: str, conflicts: tuple[Conflict, ...], hint: str) -> None:
-        super().__init__(message, hint=hint)
-        self.conflicts = conflicts
+from overlayws.source.entry import Entry
 
 
 class EditedError(OverlaywsError):
@@ -56,13 +50,7 @@ def execute(plan: ApplyPlan, journal: Path, theirs: Contents, *, skip_refused: b
     """
     refused = () if skip_refused else plan.refused
     if plan.conflicts or refused:
-        first = (plan.conflicts or refused)[0]
-        more = len(plan.conflicts) + len(refused) - 1
-        hint = "resolve them in the workspace, or choose --on-conflict ours, theirs or markers"
-        if not plan.conflicts:
-            hint = "--skip-refused applies the rest"
-        message = f"nothing applied: {first}" + (f", and {more} more" if more else "")
-        raise ConflictError(message, (*plan.conflicts, *refused), hint)
+        raise ConflictError.of(plan.conflicts, refused)
     if not plan.steps:
         return False
     place = Journal(journal)
@@ -101,7 +89,7 @@ def execute(plan: ApplyPlan, journal: Path, theirs: Contents, *, skip_refused: b
             run(ground, (move for move in record.moves if not move.locks))
             check_originals(ground, record)
             copied = kept.collect(ground, record)
-            applied = undoing.look(ground, record, copied)
+            applied = undoing.look(ground, record, copied, _accepted(plan))
             run(ground, (move for move in record.moves if move.locks))
             undoing.save_applied(place.applied, applied)
             ground.sync()
@@ -113,6 +101,11 @@ def execute(plan: ApplyPlan, journal: Path, theirs: Contents, *, skip_refused: b
         with suppress(OSError):
             tidy(ground, applied, record)
     return True
+
+
+def _accepted(plan: ApplyPlan) -> dict[str, Entry]:
+    written = (Action.WRITE, Action.LINK)
+    return {s.path: s.after for s in plan.steps if s.after and s.action in written and s.source is Source.THEIRS}
 
 
 def undo(journal: Path) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from overlayws.apply.conflicts import ON_CONFLICT, check_options
 from overlayws.apply.earlier import Earlier, is_earlier
 from overlayws.apply.look import BARRED, Barred, Look
 from overlayws.apply.merge3 import is_text, merge3
-from overlayws.apply.refuse import ADMISSIBLE, is_in, refused, twins
+from overlayws.apply.record import Node
+from overlayws.apply.refuse import is_in, refused, twins
 from overlayws.apply.respect import check_locks
-from overlayws.apply.step import Action, ApplyPlan, Conflict, Seen, Source, Step, by_path, position
+from overlayws.apply.step import Action, ApplyPlan, Conflict, Seen, Source, Step, by_path, position, set_step
 from overlayws.apply.threeway import (
     Disagreement,
     drift,
@@ -30,12 +32,10 @@ from overlayws.beneath import split
 from overlayws.changes.change import Change
 from overlayws.changes.contents import Contents
 from overlayws.changes.gitname import repositories
-from overlayws.errors import UntrustedError, UsageError
-from overlayws.source.entry import Entry, Kind
+from overlayws.errors import UntrustedError
+from overlayws.source.entry import Entry, Kind, Xattrs
 
 __all__ = ["ON_CONFLICT", "Action", "ApplyPlan", "Conflict", "Step", "plan_apply"]
-
-ON_CONFLICT = ("fail", "ours", "theirs", "markers")
 
 
 def plan_apply(
@@ -63,12 +63,7 @@ def plan_apply(
     Raises UsageError (unknown option value, no such workspace), UnableError (something cannot be read),
     UntrustedError (paths that are not plain, contents that changed since the scan).
     """
-    if on_conflict not in ON_CONFLICT:
-        raise UsageError(f"unknown value {on_conflict!r} of --on-conflict", hint="one of " + ", ".join(ON_CONFLICT))
-    if unknown := allow - ADMISSIBLE:
-        raise UsageError(
-            f"class {min(unknown)!r} cannot be admitted", hint="these can: " + ", ".join(sorted(ADMISSIBLE))
-        )
+    check_options(on_conflict, allow)
     with Look(workspace, journal) as look:
         planner = _Planner(look, manifest, base, theirs, on_conflict, umask, left or Earlier())
         planner.run(changes, allow)
@@ -139,15 +134,11 @@ class _Planner:
 
     def _one(self, change: Change) -> None:
         path, before, after = change.path, change.before, change.after
-        if split(path)[0] in self.made:  # nothing is there: apply makes the directory itself
-            seen = None
-        else:
-            seen = self.look.seen(path)
-        if seen is not None and is_earlier(self.left, self.look, path, seen) and not redacted(self.manifest.get(path)):
-            if after is None:
-                self._take(self._remove(path, seen))
-            elif not is_after(self.look, path, after, seen, self.theirs):
-                self._take(*(self._replace(path, after, seen) or ()))
+        # Where apply makes the directory itself, nothing is there.
+        seen = None if split(path)[0] in self.made else self.look.seen(path)
+        earlier = None if seen is None else is_earlier(self.left, self.look, path, seen)
+        if seen is not None and earlier is not None and not redacted(self.manifest.get(path)):
+            self._again(path, after, seen, *earlier)
         elif "drift" in change.flags:
             self._drifted(change, seen)
         elif after is None:
@@ -174,21 +165,47 @@ class _Planner:
         path, after = change.path, change.after
         if after is None:
             if seen is not None:
-                taken = [self._remove(path, seen)] if seen.kind is not Kind.DIRECTORY else None
+                taken = [Step(path, Action.REMOVE, seen)] if seen.kind is not Kind.DIRECTORY else None
                 self._conflict(change, *drift(seen, after), theirs=taken)
         elif seen is None or not is_after(self.look, path, after, seen, self.theirs):
             theirs = self._create(path, after, None) if seen is None else self._replace(path, after, seen)
             self._conflict(change, *drift(seen, after), theirs=theirs)
 
+    def _again(self, path: str, after: Entry | None, seen: Seen, node: Node, accepted: Entry) -> None:
+        """The program changed once more what an earlier apply wrote; mode and attributes may be the user's."""
+        if after is None:
+            self._take(Step(path, Action.REMOVE, seen))
+        elif after.kind is not Kind.FILE or seen.kind is not Kind.FILE:
+            if not is_after(self.look, path, after, seen, self.theirs):
+                self._take(*(self._replace(path, after, seen) or ()))
+        else:
+            before = accepted.mode if after.mode == accepted.mode else node.mode
+            mode = merge_mode(seen.mode, before, after.mode, self.umask)
+            ours = self.look.xattrs(path)
+            xattrs = merge_xattrs(ours, accepted.xattrs, after.xattrs)
+            if (after.digest, after.size) != (accepted.digest, accepted.size):
+                self._take(Step(path, Action.WRITE, seen, after, Source.THEIRS, None, mode & 0o777, xattrs))
+            else:
+                self._metadata(path, after, seen, mode, ours, xattrs)
+
+    def _metadata(self, path: str, after: Entry, seen: Seen, mode: int, ours: Xattrs, xattrs: Xattrs) -> None:
+        """The content of a file stays; its mode and attributes may not."""
+        if mode == seen.mode and xattrs == ours:
+            return
+        if seen.nlink == 1:
+            self._take(set_step(Action.SET, path, seen, mode, ours, xattrs))
+        else:
+            self._take(Step(path, Action.WRITE, seen, after, Source.OURS, None, mode, xattrs))
+
     def _deleted(self, change: Change, before: Entry, seen: Seen) -> None:
         path = change.path
         if not self._is_base(path, before, seen, True):
-            taken = [self._remove(path, seen)] if seen.kind is not Kind.DIRECTORY else None
+            taken = [Step(path, Action.REMOVE, seen)] if seen.kind is not Kind.DIRECTORY else None
             self._conflict(change, "edited", "deleted by the program, edited in the workspace", theirs=taken)
         elif seen.kind is Kind.DIRECTORY:
             self.emptied.append((change, seen))
         else:
-            self._take(self._remove(path, seen))
+            self._take(Step(path, Action.REMOVE, seen))
 
     def _emptied(self, change: Change, seen: Seen) -> None:
         path, after = change.path, change.after
@@ -249,18 +266,10 @@ class _Planner:
             theirs = None if redacted(recorded) else self._create(path, after, seen)
             self._conflict(self.changes[path], both.reason, both.detail, theirs=theirs, markers=both.merged)
             return
-        if content.source is Source.OURS and mode == seen.mode and xattrs == ours:
-            return
-        if content.source is not Source.OURS:
-            # A content that the program wrote never runs with the rights of the file it replaces.
-            mode &= 0o777
-        elif seen.nlink == 1:
-            dropped = tuple(name for name, _ in ours if name not in dict(xattrs))
-            changed = tuple(item for item in xattrs if item not in ours)
-            self._take(Step(path, Action.SET, seen, mode=mode, xattrs=changed, dropped=dropped))
-            return
-        step = Step(path, Action.WRITE, seen, after, content.source, content.data, mode, xattrs)
-        self._take(step)
+        if content.source is Source.OURS:
+            self._metadata(path, after, seen, mode, ours, xattrs)
+        else:  # a content that the program wrote never runs with the rights of the file it replaces
+            self._take(Step(path, Action.WRITE, seen, after, content.source, content.data, mode & 0o777, xattrs))
 
     def _symlink(self, change: Change, before: Entry, after: Entry, seen: Seen) -> None:
         ours = self.look.target(change.path)
@@ -280,9 +289,7 @@ class _Planner:
             return
         # Files can be made in a directory that becomes writable only after that.
         opens = mode & 0o300 == 0o300 and seen.mode & 0o300 != 0o300
-        dropped = tuple(name for name, _ in ours if name not in dict(xattrs))
-        changed = tuple(item for item in xattrs if item not in ours)
-        self._take(Step(path, Action.OPEN if opens else Action.SET, seen, mode=mode, xattrs=changed, dropped=dropped))
+        self._take(set_step(Action.OPEN if opens else Action.SET, path, seen, mode, ours, xattrs))
 
     def _is_base(self, path: str, before: Entry, seen: Seen, removing: bool) -> bool:
         return is_base(self.look, path, before, seen, self.manifest.get(path), self.base, removing=removing)
@@ -297,9 +304,6 @@ class _Planner:
             elif step.action is Action.MAKE_DIRECTORY:
                 self.made.add(step.path)
             self.steps.append(step)
-
-    def _remove(self, path: str, seen: Seen) -> Step:
-        return Step(path, Action.REMOVE, seen)
 
     def _create(self, path: str, after: Entry, seen: Seen | None) -> list[Step]:
         """The steps for a path where nothing is, or a file or symlink that is swapped out."""
@@ -317,7 +321,7 @@ class _Planner:
         if seen.kind is Kind.DIRECTORY or seen.kind.special or redacted(self.manifest.get(path)):
             return None
         if after.kind is Kind.DIRECTORY:
-            return [self._remove(path, seen), *self._create(path, after, None)]
+            return [Step(path, Action.REMOVE, seen), *self._create(path, after, None)]
         return self._create(path, after, seen)
 
     def _parents(self, change: Change) -> bool:
@@ -391,4 +395,6 @@ class _Planner:
         if self.on_conflict == "ours":
             self.notes.append(f"{path}: {detail}; ours is kept")
         else:
-            self.conflicts.append(Conflict(path, reason, detail))
+            markable = markers is not None and after is not None
+            choices = (("theirs",) if theirs is not None else ()) + (("markers",) if markable else ())
+            self.conflicts.append(Conflict(path, reason, detail, choices))

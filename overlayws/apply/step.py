@@ -67,6 +67,16 @@ class Step:
         return f"{self.action.value} {self.path}{how}"
 
 
+def set_step(action: Action, path: str, seen: Seen, mode: int, ours: Xattrs, wanted: Xattrs) -> Step:
+    """The step that makes attributes ``ours`` those ``wanted``, and sets the mode."""
+    dropped = tuple(name for name, _ in ours if name not in dict(wanted))
+    changed = tuple(item for item in wanted if item not in ours)
+    return Step(path, action, seen, mode=mode, xattrs=changed, dropped=dropped)
+
+
+REFUSED = frozenset({"special", "git", "hidden-original", "symlink-outside", "twins"})
+
+
 @dataclass(frozen=True, slots=True)
 class Conflict:
     """A change that is not applied: a conflict with the workspace, or of a refused class.
@@ -79,6 +89,12 @@ class Conflict:
     path: str
     reason: str
     detail: str
+    choices: tuple[str, ...] = ()  # the values of --on-conflict, besides ours, that settle it
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is of a refused class, and no conflict."""
+        return self.reason in REFUSED
 
     def __str__(self) -> str:
         return f"{self.path}: {self.detail} [{self.reason}]"

@@ -31,20 +31,24 @@ from overlayws.apply.record import (
 from overlayws.apply.stage import make_directory
 from overlayws.atomic import write_atomic
 from overlayws.beneath import split
-from overlayws.source.entry import Kind
+from overlayws.source.entry import Entry, Kind
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What a finished apply left: ``nodes`` at every path of it (None: nothing), the mtimes of the directories,
-    and which slots have their originals in ``kept``."""
+    which slots have their originals in ``kept``, and what was ``accepted`` where exactly that content was written: not
+    where it was merged with the user's, and not where only a mode was set."""
 
     nodes: dict[str, Node | None]
     times: dict[str, int]
     kept: dict[int, str | None]
+    accepted: dict[str, Entry]
 
 
-def look(ground: Ground, record: Record, copied: tuple[tuple[int, str | None], ...]) -> Applied:
+def look(
+    ground: Ground, record: Record, copied: tuple[tuple[int, str | None], ...], accepted: dict[str, Entry]
+) -> Applied:
     """What is there right after all moves; those that lock a directory are still to come. Raises OSError."""
     locked = {move.path: move.new.mode for move in record.moves if move.locks and move.new is not None}
     digests = {m.path: m.new.digest for m in record.moves if m.op in ("put", "swap") and m.new is not None}
@@ -63,7 +67,7 @@ def look(ground: Ground, record: Record, copied: tuple[tuple[int, str | None], .
         now = os.fstat(ground.directories.root) if not path else _at(ground, path)
         if now is not None and stat.S_ISDIR(now.st_mode):
             times[path] = now.st_mtime_ns
-    return Applied(nodes, times, dict(copied))
+    return Applied(nodes, times, dict(copied), accepted)
 
 
 def save_applied(path: Path, applied: Applied) -> None:
@@ -72,6 +76,7 @@ def save_applied(path: Path, applied: Applied) -> None:
         "nodes": [[name, write_node(node)] for name, node in applied.nodes.items()],
         "times": list(applied.times.items()),
         "kept": list(applied.kept.items()),
+        "accepted": [[name, *_entry_fields(entry)] for name, entry in applied.accepted.items()],
     }
     write_atomic(path, sealed(document))
 
@@ -82,11 +87,23 @@ def load_applied(path: Path) -> Applied:
         document: dict[str, Any] = unsealed(path)
         nodes = {checked_path(name): read_node(fields) for name, fields in document["nodes"]}
         times = {checked_path(name, directory=True): int(mtime_ns) for name, mtime_ns in document["times"]}
-        return Applied(nodes, times, {int(slot): digest for slot, digest in document["kept"]})
+        accepted = {checked_path(name): _entry(fields) for name, *fields in document["accepted"]}
+        return Applied(nodes, times, {int(slot): digest for slot, digest in document["kept"]}, accepted)
     except FileNotFoundError:
         raise damaged(path, "it is missing") from None
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, str(error)) from None
+
+
+def _entry_fields(entry: Entry) -> list[object]:
+    xattrs = [[name, value.hex()] for name, value in entry.xattrs]
+    return [entry.kind.value, entry.mode, entry.size, entry.digest, entry.target, xattrs]
+
+
+def _entry(fields: Any) -> Entry:
+    kind, mode, size, digest, target, xattrs = fields
+    values = tuple((str(name), bytes.fromhex(value)) for name, value in xattrs)
+    return Entry(Kind(kind), int(mode), int(size), digest, target, values)
 
 
 def edited(ground: Ground, record: Record, applied: Applied) -> list[str]:

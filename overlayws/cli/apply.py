@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,13 @@ from overlayws.cli.context import named_or_paths, next_steps, opened, session_na
 from overlayws.cli.prompt import confirmed
 from overlayws.cli.summary import summarize
 from overlayws.cli.terminal import json_path, say, visible, warn
+from overlayws.committing import Committed
+from overlayws.committing import commit as committed
+from overlayws.errors import UsageError
+from overlayws.session.session import Session
+
+if TYPE_CHECKING:
+    from overlayws.apply.conflicts import ConflictError
 
 
 @click.command("apply")
@@ -29,6 +37,9 @@ from overlayws.cli.terminal import json_path, say, visible, warn
     metavar="CLASS",
     help="Apply a refused class all the same; symlink-outside can be (repeatable).",
 )
+@click.option("--branch", metavar="NAME", help="Put the changes on a new git branch; the workspace is not touched.")
+@click.option("--commit", is_flag=True, help="One commit: on --branch, else applied and on the current branch.")
+@click.option("-m", "--message", metavar="MSG", help="The message of the commit.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def apply_command(
@@ -38,6 +49,9 @@ def apply_command(
     on_conflict: str,
     skip_refused: bool,
     allow: tuple[str, ...],
+    branch: str | None,
+    commit: bool,
+    message: str | None,
     yes: bool,
     as_json: bool,
 ) -> int:
@@ -50,66 +64,111 @@ def apply_command(
       overlayws apply
       overlayws apply calm-otter src/ --yes
       overlayws apply calm-otter --dry-run
+      overlayws apply calm-otter --branch agent/otter -m "Rename the handler"
     """
-    from overlayws.apply.execute import ConflictError
+    from overlayws.apply.conflicts import ConflictError, next_step
 
+    _check(branch, commit, message)
     store = opened()
     session, paths = named_or_paths(store, arguments)
     umask = os.umask(0)
     os.umask(umask)
-    options = {"on_conflict": on_conflict, "skip_refused": skip_refused, "allow": allow, "umask": umask}
+    options: dict[str, Any] = {
+        "store": store, "on_conflict": on_conflict, "skip_refused": skip_refused, "allow": allow, "umask": umask,
+    }  # fmt: skip
+    done: Committed | None = None
     with talking() as talk:
+        options["talk"] = talk
         if not (dry_run or yes):
             # What is confirmed is what is applied: the digest is taken here.
             with api.viewing(session, paths, store=store, talk=talk) as view:
                 digest = digest or view.whole.digest
-                question = f"{summarize(view.changeset)}. Apply to {visible(str(session.workspace))}?"
+                where = f"branch {branch}" if branch is not None else str(session.workspace)
+                question = f"{summarize(view.changeset)}. Apply to {visible(where)}?"
                 anything = bool(view.changeset.changes)
             if anything and not confirmed(question, yes=False):
                 say("nothing applied")
                 return 1
         try:
-            plan = api.apply(session, paths, store=store, digest=digest, dry_run=dry_run, talk=talk, **options)  # type: ignore[arg-type]
+            if branch is not None or commit:
+                done = committed(
+                    session, paths, branch=branch, message=message, digest=digest, dry_run=dry_run, **options
+                )
+                plan = done.applied or done.plan
+            else:
+                plan = api.apply(session, paths, digest=digest, dry_run=dry_run, **options)
         except ConflictError as error:
             if as_json:
-                plan = api.apply(session, paths, store=store, dry_run=True, talk=talk, **options)  # type: ignore[arg-type]
-                click.echo(json.dumps(_document(session.name, plan, applied=False), indent=2))
+                click.echo(json.dumps(_refusal(session.name, error), indent=2))
             for conflict in error.conflicts:
-                say(f"  {visible(str(conflict))}")
+                say(f"  {visible(str(conflict))}: {next_step(conflict)}")
             raise
     for note in plan.notes:
         warn(note)
     if as_json:
-        click.echo(json.dumps(_document(session.name, plan, applied=not dry_run), indent=2))
+        click.echo(json.dumps(_document(session.name, plan, done, applied=not dry_run), indent=2))
     elif dry_run:
         for step in plan.steps:
             click.echo(visible(str(step)))
         for conflict in (*plan.conflicts, *plan.refused):
-            click.echo(f"conflict {visible(str(conflict))}")
+            click.echo(f"conflict {visible(str(conflict))}: {next_step(conflict)}")
     if dry_run:
         return 1 if plan.conflicts or (plan.refused and not skip_refused) else 0
-    if plan.steps:
-        say(
-            f"applied: {len(plan.steps)} path{'' if len(plan.steps) == 1 else 's'} of {visible(str(session.workspace))}"
-        )
-        next_steps(f"overlayws undo {session.name}")
-    else:
-        say(f"session {session.name}: nothing to apply, the workspace has it all")
+    _tell(session, plan, done, new=branch is not None)
     for refusal in plan.refused:
         say(f"left out: {visible(str(refusal))}")
     return 0
 
 
-def _document(session: str, plan: ApplyPlan, *, applied: bool) -> dict[str, object]:
-    def row(conflict: Conflict) -> dict[str, str]:
-        return {**json_path(conflict.path), "reason": conflict.reason, "detail": conflict.detail}
+def _check(branch: str | None, commit: bool, message: str | None) -> None:
+    if message is not None and branch is None and not commit:
+        raise UsageError("a message, but nothing to commit", hint="add --commit, or --branch NAME")
+    if commit and branch is None and not message:
+        raise UsageError("a commit needs a message", hint="add -m MSG")
 
+
+def _tell(session: Session, plan: ApplyPlan, done: Committed | None, *, new: bool) -> None:
+    count = f"{len((done.plan if done and new else plan).steps)} path{'' if len(plan.steps) == 1 else 's'}"
+    if done is not None and done.commits:
+        number = f"{len(done.commits)} commit{'' if len(done.commits) == 1 else 's'}"
+        say(f"committed session {session.name}: {number} on branch {visible(done.branch)}, {count}")
+        next_steps(f"git log -p {visible(done.branch)}")
+    elif done is not None:
+        say(f"session {session.name}: nothing to commit, branch {visible(done.branch)} has it all")
+    if plan.steps and not new:
+        say(f"applied session {session.name}: {count} of {visible(str(session.workspace))}")
+        next_steps(f"overlayws undo {session.name}")
+    elif done is None:
+        say(f"session {session.name}: nothing to apply, the workspace has it all")
+
+
+def _row(conflict: Conflict) -> dict[str, str]:
+    from overlayws.apply.conflicts import next_step
+
+    about = {"reason": conflict.reason, "detail": conflict.detail, "next": next_step(conflict)}
+    return {**json_path(conflict.path), **about}
+
+
+def _refusal(session: str, error: ConflictError) -> dict[str, object]:
+    return {
+        "schema": "overlayws.apply/1",
+        "session": session,
+        "applied": False,
+        "steps": [],
+        "conflicts": [_row(conflict) for conflict in error.conflicts if not conflict.refused],
+        "refused": [_row(conflict) for conflict in error.conflicts if conflict.refused],
+        "notes": [],
+    }
+
+
+def _document(session: str, plan: ApplyPlan, done: Committed | None, *, applied: bool) -> dict[str, object]:
     return {
         "schema": "overlayws.apply/1",
         "session": session,
         "applied": applied,
+        **({"branch": visible(done.branch), "commits": list(done.commits)} if done is not None else {}),
         "steps": [{**json_path(step.path), "action": step.action.value} for step in plan.steps],
-        "conflicts": [row(conflict) for conflict in plan.conflicts],
-        "refused": [row(conflict) for conflict in plan.refused],
+        "conflicts": [_row(conflict) for conflict in plan.conflicts],
+        "refused": [_row(conflict) for conflict in plan.refused],
         "notes": list(plan.notes),
     }

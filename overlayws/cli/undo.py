@@ -30,6 +30,7 @@ def undo_command(session: str | None, yes: bool) -> int:
         return 1
     with talking() as talk:
         count = api.undo(found, store=store, talk=talk)
-    say(f"undone: {count} path{'' if count == 1 else 's'} of {visible(str(found.workspace))} as before the apply")
+    paths = f"{count} path{'' if count == 1 else 's'} of {visible(str(found.workspace))}"
+    say(f"undone session {found.name}: {paths} as before the apply")
     next_steps(f"overlayws diff {found.name}", f"overlayws apply {found.name}")
     return 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 import overlayws
-from overlayws.apply.execute import ConflictError
+from overlayws.apply.conflicts import ConflictError
 from overlayws.session.session import Session
 from overlayws.session.store import Store
 from tests.trees import make_tree
@@ -53,6 +54,35 @@ def test_an_edit_of_the_users_in_between_is_still_a_conflict(tmp_path: Path, sto
     with pytest.raises(ConflictError):
         overlayws.apply(session, store=store)
     assert (tmp_path / "ws/a").read_text() == "the user's\n"
+
+
+@pytest.mark.bwrap
+def test_an_edit_of_the_users_that_was_merged_survives_every_further_apply(tmp_path: Path, store: Store) -> None:
+    ws = make_tree(tmp_path / "ws", {"f": "1\n2\n3\n4\n5\n6\n", "x": "a\nb\nc\nd\n"})
+    session = overlayws.start(ws, store=store, backend="copy", git="none")
+    change(session, store, "sed -i s/2/two/ f; chmod +x x")
+    (ws / "f").write_text("1\n2\n3\n4\n5\n6\nmine\n")
+    (ws / "x").write_text("a\nb\nc\nd\nmine\n")
+    overlayws.apply(session, store=store)
+    overlayws.apply(session, store=store)
+    assert (ws / "f").read_text() == "1\ntwo\n3\n4\n5\n6\nmine\n"
+    change(session, store, "sed -i s/4/four/ f; sed -i s/a/A/ x")
+    overlayws.apply(session, store=store)
+    assert (ws / "f").read_text() == "1\ntwo\n3\nfour\n5\n6\nmine\n"
+    assert (ws / "x").read_text() == "A\nb\nc\nd\nmine\n" and os.access(ws / "x", os.X_OK)
+
+
+@pytest.mark.bwrap
+def test_a_mode_and_an_attribute_of_the_users_survive_too(tmp_path: Path, store: Store) -> None:
+    session = started(tmp_path, store)
+    os.chmod(tmp_path / "ws/a", 0o600)
+    os.setxattr(tmp_path / "ws/a", "user.mine", b"1")
+    for content in ("two", "three"):
+        change(session, store, f"echo {content} > a")
+        overlayws.apply(session, store=store)
+        assert (tmp_path / "ws/a").read_text() == f"{content}\n"
+        assert (tmp_path / "ws/a").stat().st_mode & 0o777 == 0o600
+        assert os.getxattr(tmp_path / "ws/a", "user.mine") == b"1"
 
 
 @pytest.mark.bwrap

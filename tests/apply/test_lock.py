@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayws.apply.execute import ConflictError
+from overlayws.apply.conflicts import ConflictError
 from overlayws.apply.lock import workspace_lock
 from overlayws.errors import UnableError, UsageError
 from tests.apply.build import make_case, tree

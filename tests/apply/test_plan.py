@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayws.apply.execute import ConflictError
+from overlayws.apply.conflicts import ConflictError
 from overlayws.apply.refuse import fold, is_git, leads_outside
 from overlayws.apply.step import Action, ApplyPlan, Source
 from overlayws.changes.change import Change

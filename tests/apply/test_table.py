@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayws.apply.execute import ConflictError
+from overlayws.apply.conflicts import ConflictError
 from tests.apply.build import Case, make_case, snapshot, tree
 from tests.trees import Node, Symlink, make_tree
 
