@@ -41,6 +41,7 @@ from overlayws.upkeep import (
 if TYPE_CHECKING:
     from overlayws.apply.plan import ApplyPlan
     from overlayws.changes.change import Change, ChangeSet
+    from overlayws.changes.commits import Commits
     from overlayws.changes.contents import Contents
     from overlayws.run.sandbox import RunResult
 
@@ -156,6 +157,25 @@ def scan(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -
     """Everything that the session's commands changed, as it was frozen after the last of them."""
     with viewing(session, store=store, talk=talk) as view:
         return view.changeset
+
+
+@contextmanager
+def committed(session: Session, *, store: Store | None = None, talk: Talk = SILENT) -> Iterator[Commits]:
+    """The commits that the session's commands made in the repository of their own, checked by git's fsck.
+
+    Raises UsageError where the session has none, UntrustedError where its objects are not sound.
+    """
+    from overlayws.changes.commits import program_commits
+
+    with viewing(session, store=store, talk=talk) as view:
+        session = view.session
+        if not session.own_git:
+            raise UsageError(
+                f"session {session.name} has no repository of its own", hint="overlayws start --git fresh gives it one"
+            )
+        lowerdir = session.layer.lowerdir
+        with program_commits(session.captures, session.capture, lowerdir, scratch=session.directory) as found:
+            yield found
 
 
 def diff(session: Session, paths: Sequence[str] = (), *, store: Store | None = None, context: int = 3) -> bytes:

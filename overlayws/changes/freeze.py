@@ -6,6 +6,7 @@ has no effect. The store of one capture is a directory, named after the SHA-256 
     ID/manifest      the changes, a line each (``frozen.py``)
     ID/pack          the contents of the small files, one after the other, each once
     ID/large/SHA256  the larger ones, holes as holes
+    ID/git           what the program put into its own repository (``program_git.py``)
 
 The small contents are the very bytes that the scan hashed; nothing is read twice. The manifest says where each of
 them is, its own hash is kept in ``session.json``, and every content is hashed again when it is read: a bit that
@@ -26,6 +27,7 @@ from overlayws.changes.change import ChangeSet
 from overlayws.changes.contents import TreeContents
 from overlayws.changes.frozen import LARGE, MANIFEST, PACK, manifest_lines
 from overlayws.changes.marking import Secrets, marked
+from overlayws.changes.program_git import LISTING, gather
 from overlayws.changes.scan import scan
 from overlayws.layer.mount import Layer
 from overlayws.source.entry import Kind
@@ -49,9 +51,12 @@ def freeze(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool
             changeset = scan(layer, manifest, xattr_prefix, own_git=own_git, keep=packing.keep)
             changeset = marked(changeset, manifest, packing.secrets.paths)
         _copy_large(layer, changeset, making / LARGE)
+        repository = gather(layer, xattr_prefix, making) if own_git else None
+        if repository is not None:
+            (making / LISTING).write_bytes(repository)
         digest = sha256()
         with open(making / MANIFEST, "xb", opener=_private) as out:
-            for line in manifest_lines(changeset, packing.offsets):
+            for line in manifest_lines(changeset, packing.offsets, repository):
                 digest.update(line)
                 out.write(line)
             out.flush()

@@ -34,10 +34,14 @@ class DamagedCapture(UntrustedError):
     """The frozen changes of a session are missing, or not what was captured."""
 
 
-def manifest_lines(changeset: ChangeSet, offsets: Mapping[str, int]) -> Iterator[bytes]:
-    """The manifest of ``changeset``; ``offsets`` says where in the pack a content (by its digest) begins."""
+def manifest_lines(
+    changeset: ChangeSet, offsets: Mapping[str, int], repository: bytes | None = None
+) -> Iterator[bytes]:
+    """The manifest of ``changeset``; ``offsets`` says where in the pack a content (by its digest) begins,
+    ``repository`` what was taken of the program's own repository."""
     counts = [len(changeset.changes), len(changeset.renames), len(changeset.problems)]
-    yield _line({"schema": SCHEMA, "digest": changeset.digest, "counts": counts})
+    taken = sha256(repository).hexdigest() if repository is not None else None
+    yield _line({"schema": SCHEMA, "digest": changeset.digest, "counts": counts, "repository": taken})
     for change in changeset.changes:
         after = change.after
         places = [_offset(after, offsets)]
@@ -116,12 +120,7 @@ def thaw(store: Path, capture: str) -> tuple[ChangeSet, FrozenContents]:
     Raises DamagedCapture where it is missing or a single bit of its manifest is another.
     """
     directory = store / capture
-    try:
-        data = (directory / MANIFEST).read_bytes()
-    except OSError as error:
-        raise _damaged(f"{directory / MANIFEST}: {error.strerror}") from None
-    if sha256(data).hexdigest() != capture:
-        raise _damaged(f"{directory / MANIFEST} is not what was written")
+    data = _manifest(directory)
     try:
         lines = iter(data.splitlines())
         header = json.loads(next(lines))
@@ -139,6 +138,28 @@ def thaw(store: Path, capture: str) -> tuple[ChangeSet, FrozenContents]:
     except (ValueError, TypeError, KeyError, IndexError, RuntimeError, StopIteration) as error:
         raise _damaged(f"{directory / MANIFEST}: {type(error).__name__}: {error}") from None
     return changeset, FrozenContents(directory, offsets)
+
+
+def repository_digest(store: Path, capture: str) -> str | None:
+    """The SHA-256 of what ``freeze`` wrote down of the program's own repository; None where it touched nothing of it.
+
+    Raises as ``thaw``.
+    """
+    try:
+        found = json.loads(_manifest(store / capture).partition(b"\n")[0])["repository"]
+        return None if found is None else _text(found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(f"{store / capture / MANIFEST}: {error}") from None
+
+
+def _manifest(directory: Path) -> bytes:
+    try:
+        data = (directory / MANIFEST).read_bytes()
+    except OSError as error:
+        raise _damaged(f"{directory / MANIFEST}: {error.strerror}") from None
+    if sha256(data).hexdigest() != directory.name:
+        raise _damaged(f"{directory / MANIFEST} is not what was written")
+    return data
 
 
 def _take(lines: Iterator[bytes], count: int, made: Callable[[Any], T]) -> tuple[T, ...]:

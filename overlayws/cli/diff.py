@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from overlayws import api
+from overlayws.cli.commits import show_commits
 from overlayws.cli.context import named_or_paths, opened, session_names, talking
 from overlayws.cli.terminal import coloured, say, show_patch, visible, warn
 from overlayws.errors import UnableError, UsageError
@@ -20,6 +21,7 @@ from overlayws.errors import UnableError, UsageError
 @click.option("--stat", "form", flag_value="stat", help="Only how much changed in which file.")
 @click.option("--name-status", "form", flag_value="name-status", help="Only the paths and what happened to them.")
 @click.option("--json", "form", flag_value="json", help="Print the change set as JSON.")
+@click.option("--commits", is_flag=True, help="The commits that the program made in the repository of its own.")
 @click.option("--html", metavar="FILE", help="Write a page to look at, with nothing in it that runs.")
 @click.option("--word", is_flag=True, help="Mark changed words; for reading only.")
 @click.option("-U", "--unified", "context", type=click.IntRange(0, 10_000), default=3, metavar="N",
@@ -30,6 +32,7 @@ from overlayws.errors import UnableError, UsageError
 def diff_command(
     arguments: tuple[str, ...],
     form: str | None,
+    commits: bool,
     html: str | None,
     word: bool,
     context: int,
@@ -59,8 +62,14 @@ def diff_command(
             raise UsageError(f"{name} does not go with --{form}", hint="leave one of them out")
     if word and html is not None:
         raise UsageError("--word does not go with --html", hint="leave one of them out")
+    if commits and (word or html is not None or form not in (None, "json")):
+        raise UsageError("--commits goes with --json only", hint="leave the other option out")
     store = opened()
     session, paths = named_or_paths(store, arguments)
+    if commits:
+        if paths:
+            raise UsageError("--commits is about the whole session", hint="leave the paths out")
+        return show_commits(store, session, as_json=form == "json", exit_code=exit_code)
     limits = EVERYTHING if everything else EXACT
     colour, terminal = coloured(sys.stdout), sys.stdout.isatty()
     text, patch, missing = "", b"", []
