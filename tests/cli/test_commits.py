@@ -66,10 +66,9 @@ def test_without_a_repository_of_its_own_it_is_wrong_usage(overlayws: Program) -
 
 
 def test_an_author_does_not_steer_the_terminal(overlayws: Program) -> None:
-    script = (
-        "echo x > new; git add new; GIT_AUTHOR_NAME=\"$(printf 'E\\033[2JvilX\\342\\200\\256')\" GIT_AUTHOR_EMAIL=e@x git "
-        + ("commit -qm \"$(printf 'subject\\033]0;t\\007\\n\\nAuthor: Root <root@x>\\ncommit 0000')\"")
-    )
+    name = "$(printf 'E\\033[2JvilX\\342\\200\\256')"
+    message = "$(printf 'subject\\033]0;t\\007\\n\\nAuthor: Root <root@x>\\ncommit 0000')"
+    script = f'echo x > new; git add new; GIT_AUTHOR_NAME="{name}" GIT_AUTHOR_EMAIL=e@x git commit -qm "{message}"'
     start(overlayws, script)
     text = overlayws("diff", "s", "--commits").out.decode()
     assert "\x1b" not in text and "\u202e" not in text and "\\x1b[2J" in text and "<U+202E>" in text
@@ -114,7 +113,7 @@ def test_nothing_of_its_configuration_runs(overlayws: Program, workspace: Path, 
 @pytest.mark.parametrize(
     "damage",
     [
-        "f=$(ls .git/objects/??/* | head -1); chmod u+w $f; printf 'junk' > $f",
+        "f=.git/objects/$(git rev-parse HEAD | sed 's|..|&/|'); chmod u+w $f; printf 'junk' > $f",
         "for f in .git/objects/??/*; do rm -f $f; done",
         "git hash-object -t commit -w --literally --stdin <<EOF > id\ntree $(printf 0%.0s $(seq 40))\nEOF\n"
         "git update-ref --no-deref refs/heads/main $(cat id) || cat id > .git/refs/heads/main; rm id",
