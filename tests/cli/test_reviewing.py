@@ -1,0 +1,77 @@
+"""Items 66 and 68 of the acceptance list: very many files, and none. The page, and what is left out of the patch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from tests.cli.conftest import PROGRAM, Program
+from tests.trees import make_tree
+
+
+def measured(program: Program, *arguments: str) -> tuple[bytes, int, float]:
+    """(stdout, peak memory in KiB of the program and of each git it ran, seconds)."""
+    start = time.monotonic()
+    command = ["/usr/bin/env", "python3", "-c", _MEASURE, *PROGRAM, *arguments]
+    done = subprocess.run(command, cwd=program.cwd, env=program.environment(), capture_output=True, check=True)
+    out, _, memory = done.stdout.rpartition(b"\n")
+    return out, int(memory), time.monotonic() - start
+
+
+_MEASURE = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+sys.stdout.flush()
+print(f"\\n{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}", end="", flush=True)
+"""
+
+
+def test_66_50_000_new_files_are_grouped_in_a_minute_and_little_memory(overlayws: Program) -> None:
+    script = (
+        "import os\nfor n in range(50000):\n  if n % 500 == 0: os.makedirs(f'node_modules/p{n // 500}')\n"
+        "  open(f'node_modules/p{n // 500}/f{n}.js', 'w').write(f'module.exports = {n}\\n' * 10)\n"
+        "open('README.md', 'a').write('one more\\n')"
+    )
+    _, memory, taken = measured(overlayws, "start", "--name", "s", "--", "python3", "-c", script)
+    assert memory < 512 << 10 and taken < 120
+    out, memory, taken = measured(overlayws, "diff", "s", "--stat")
+    lines = out.decode().splitlines()
+    assert memory < 512 << 10 and taken < 60
+    assert len(lines) == 3 and "node_modules/ | 50000 added: +500000 -0 lines" in lines[1] and "README.md" in lines[0]
+    out, memory, taken = measured(overlayws, "diff", "s")
+    assert memory < 512 << 10 and taken < 60 and out.count(b"\ndiff --git ") == 50_000
+
+
+def test_68_no_changes_are_said(overlayws: Program) -> None:
+    overlayws("start", "--name", "s", "--", "true")
+    done = overlayws("diff", "s")
+    assert done.out == b"" and "nothing changed" in done.err
+    overlayws("diff", "s", "--exit-code")
+
+
+def test_exit_code_says_whether_there_are_changes(overlayws: Program) -> None:
+    overlayws("start", "--name", "s", "--", "touch", "new")
+    overlayws("diff", "s", "--exit-code", code=1)
+
+
+def test_a_page_is_written_whole_and_only_there(overlayws: Program, workspace: Path, tmp_path: Path) -> None:
+    overlayws("start", "--name", "s", "--", "sh", "-c", "echo '<script>alert(1)</script>' > '<b>.html'")
+    page = tmp_path / "page.html"
+    os.symlink(tmp_path / "victim", page)
+    done = overlayws("diff", "s", "--html", str(page))
+    assert done.out == b"" and not page.is_symlink() and not (tmp_path / "victim").exists()
+    text = page.read_text()
+    assert "<script" not in text and "&lt;b&gt;.html" in text and text.endswith("</html>\n")
+    assert "cannot write" in overlayws("diff", "s", "--html", str(tmp_path / "no/page"), code=3).error
+    assert "does not go with" in overlayws("diff", "s", "--html", "x", "--stat", code=2).error
+
+
+def test_what_is_too_large_for_a_patch_is_told_and_can_be_asked_for(overlayws: Program, workspace: Path) -> None:
+    make_tree(workspace, {"small": "x\n"})
+    overlayws("start", "--name", "s", "--", "sh", "-c", "head -c 70000000 /dev/zero > big; echo y > small")
+    done = overlayws("diff", "s")
+    assert b"+y" in done.out and b"big" not in done.out
+    assert "not shown: big (added): nothing -> 70000000 bytes, sha256 " in done.err and "--all shows it" in done.err
+    assert b"big" in overlayws("diff", "s", "--all").out
