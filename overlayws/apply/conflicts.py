@@ -21,7 +21,7 @@ _NEXT = {
     "mode": "chmod it as it should be",
     "xattrs": "set its attributes as they should be",
     "not-empty": "move away what is in it",
-    "parent-symlink": "put a directory in the place of the link",
+    "parent-symlink": "choose that path too, or put a directory in the place of the link",
     "parent-not-a-directory": "put a directory there",
     "parent-vanished": "make the directory again",
     "parent-unreadable": "make the directory readable",

@@ -60,6 +60,7 @@ class Look:
         self.root = (st.st_dev, st.st_ino)
         self._barred: dict[str, Barred | None] = {}
         self._folds: dict[str, bool] = {}
+        self._spelled: set[str] = set()
 
     def __enter__(self) -> Look:
         return self
@@ -101,6 +102,13 @@ class Look:
             return None
         except OSError as error:
             raise Barred("parent-unreadable", split(path)[0]) from error
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is at ``path``."""
+        try:
+            return self.seen(path) is not None
+        except Barred:
+            return False
 
     def names(self, path: str) -> list[str]:
         """The names in the directory ``path``. Raises UnableError."""
@@ -157,6 +165,18 @@ class Look:
         """Whether the last component of an existing ``path`` is listed exactly so: a folding file system finds
         a name under other spellings too."""
         return split(path)[1] in os.listdir(self._parent(path))
+
+    def spelled(self, path: str) -> bool:
+        """Whether each component of the existing directory ``path`` is listed exactly so."""
+        while path:
+            parent = split(path)[0]
+            if path in self._spelled:
+                return True
+            if self.folds(parent) and not self.has_name(path):
+                return False
+            self._spelled.add(path)
+            path = parent
+        return True
 
     def folds(self, path: str) -> bool:
         """Whether the directory ``path`` (or, where it does not exist, the one above it) finds names in another

@@ -107,7 +107,7 @@ class _Planner:
             if self.changes.setdefault(change.path, change) is not change:
                 raise UntrustedError(f"the change set names {change.path!r} twice", hint="discard it")
         colliding = twins(self.changes.values(), self.look.folds)
-        embedded = repositories(self.changes.values(), self._is_there)
+        embedded = repositories(self.changes.values(), self.look.exists)
         for path, change in self.changes.items():
             conflict = refused(change, self.manifest, allow)
             if conflict is None and change.after is not None and is_in(path, embedded):
@@ -125,12 +125,6 @@ class _Planner:
                 self._conflict(change, both.reason, both.detail, markers=both.merged)
         for change, seen in sorted(self.emptied, key=lambda item: -item[0].path.count("/")):
             self._emptied(change, seen)
-
-    def _is_there(self, path: str) -> bool:
-        try:
-            return self.look.seen(path) is not None
-        except Barred:
-            return False
 
     def _one(self, change: Change) -> None:
         path, before, after = change.path, change.before, change.after
@@ -325,8 +319,8 @@ class _Planner:
         return self._create(path, after, seen)
 
     def _parents(self, change: Change) -> bool:
-        """Make sure that an added path has a directory to be in; directories that the program made but that
-        were not chosen are made with default modes. False (and a conflict) where the user removed one."""
+        """Make sure that an added path has a directory to be in: what was not chosen gets the default mode. False (and
+        a conflict) where the user removed one."""
         missing = []
         parent = split(change.path)[0]
         while parent and parent not in self.made and self.look.seen(parent) is None:
@@ -339,6 +333,9 @@ class _Planner:
                 return False
             missing.append(parent)
             parent = split(parent)[0]
+        if parent not in self.made and not self.look.spelled(parent):
+            self._refuse(Conflict(change.path, "twins", f"the workspace has {parent!r} under another name"))
+            return False
         for path in reversed(missing):
             entry = Entry(Kind.DIRECTORY, 0o777 & ~self.umask)
             self._take(Step(path, Action.MAKE_DIRECTORY, None, entry, mode=entry.mode))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from overlayws.changes.change import Change, ChangeSet, Problem
+from overlayws.changes.pathspec import Pathspec, matcher, parse
 from overlayws.errors import UsageError
 from overlayws.source.entry import Kind
 
@@ -33,26 +35,37 @@ def listed(changeset: ChangeSet) -> list[Change]:
 
 
 def select(changeset: ChangeSet, paths: Iterable[str]) -> ChangeSet:
-    """The changes at or below ``paths``, which are literal paths of the workspace; all of them if there are none.
+    """The changes that ``paths`` mean: paths of the workspace or git's pathspecs (see ``pathspec``); all of them if
+    there are none.
 
-    Its digest is that of the selection, and so are its problems. Raises UsageError for a path with no change.
+    Its digest is that of the selection, and so are its problems. Raises UsageError for one that means no change.
     """
-    wanted = [_normal(path) for path in paths]
-    if not wanted or "" in wanted:
+    names = {change.path for change in changeset.changes}
+    # What is named exactly is meant exactly, whatever characters are in its name.
+    specs = [Pathspec(frozenset({"literal"}), path) if path in names else parse(path) for path in paths]
+    specs = [replace(spec, pattern=_normal(spec.pattern)) for spec in specs]
+    specs = [replace(s, magic=s.magic | {"literal"}) if s.wild and s.pattern in names else s for s in specs]
+    wanted = [spec for spec in specs if "exclude" not in spec.magic]
+    if not specs or (any(not spec.pattern for spec in wanted) and len(wanted) == len(specs)):
         return changeset
     chosen: set[str] = set()
     problems: set[Problem] = set()
-    for path in wanted:
-        below = f"{path}/"
-        found = [c.path for c in changeset.changes if c.path == path or c.path.startswith(below)]
-        missed = [p for p in changeset.problems if p.path == path or p.path.startswith(below) or _is_above(p, path)]
+    for spec in wanted or [Pathspec(frozenset(), "")]:
+        matches = matcher(spec)
+        found = [path for path in names if matches(path)]
+        missed = [p for p in changeset.problems if matches(p.path) or _is_above(p, spec)]
         problems.update(missed)
         if not found and not missed:
             hint = "overlayws diff --name-status lists what changed"
-            if "/" not in path:  # it may have been meant for a session
+            if "/" not in spec.pattern:  # it may have been meant for a session
                 hint += "; no session has that name either, see overlayws list"
-            raise UsageError(f"nothing changed at {path!r}", hint=hint)
+            raise UsageError(f"nothing changed at {str(spec)!r}", hint=hint)
         chosen.update(found)
+    for spec in specs:
+        if "exclude" in spec.magic:
+            matches = matcher(spec)
+            chosen = {path for path in chosen if not matches(path)}
+            problems = {problem for problem in problems if not matches(problem.path)}
     return ChangeSet(
         tuple(c for c in changeset.changes if c.path in chosen),
         tuple(r for r in changeset.renames if r.old in chosen and r.new in chosen),
@@ -60,9 +73,13 @@ def select(changeset: ChangeSet, paths: Iterable[str]) -> ChangeSet:
     )
 
 
-def _is_above(problem: Problem, path: str) -> bool:
-    """Whether ``path`` lies in what could not be read."""
-    return not problem.path or path.startswith(f"{problem.path}/")
+def _is_above(problem: Problem, spec: Pathspec) -> bool:
+    """Whether something that is meant may lie in what could not be read."""
+    return (
+        not problem.path
+        or f"{spec.fixed}/".startswith(f"{problem.path}/")
+        or (spec.wild and f"{problem.path}/".startswith(spec.fixed))
+    )
 
 
 def _normal(path: str) -> str:

@@ -55,10 +55,11 @@ def apply_command(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Bring the changes of SESSION (only those at and below each PATH) to the workspace.
+    """Bring the changes of SESSION (only those that each PATH means) to the workspace.
 
     It is one transaction: a conflict, an error or a crash leaves the workspace as it was. Your own edits since the
-    start are merged with the program's, or reported. `overlayws undo` puts everything back.
+    start are merged with the program's, or reported. `overlayws undo` puts everything back. A PATH means what is at and
+    below it, or is a pathspec of git.
 
     \b
       overlayws apply

@@ -90,19 +90,28 @@ def named_or_paths(store: Store, arguments: tuple[str, ...]) -> tuple[Session, t
     return session, tuple(_below(session, path) for path in paths)
 
 
-def _below(session: Session, path: str) -> str:
-    """``path`` relative to the top of the workspace, by its text: nothing in the workspace is followed."""
-    if path == "":
+def _below(session: Session, argument: str) -> str:
+    """A path or pathspec relative to the top of the workspace, by its text: nothing in the workspace is followed."""
+    from overlayws.changes.pathspec import Pathspec, escaped, parse
+
+    if argument == "":
         raise UsageError("an empty path", hint="name a path of the workspace, or none for all")
+    spec = parse(argument)
+    path = spec.pattern
     start = session.workspace
-    if not os.path.isabs(path):
+    if not os.path.isabs(path) and "top" not in spec.magic:
         cwd = Path(os.path.realpath(here()))
         start = cwd if session.workspace == cwd or session.workspace in cwd.parents else start
+    magic = spec.magic - {"top"}
+    if spec.wild and not os.path.isabs(path):
+        prefix = "" if start == session.workspace else escaped(f"{start.relative_to(session.workspace)}/")
+        return str(Pathspec(magic, prefix + path.removeprefix("./")))
     absolute = Path(os.path.normpath(os.path.join(start, path)))
     for above in (*reversed(absolute.parents), absolute):  # from the top: the first is outside of what it holds
         if os.path.realpath(above) == os.fspath(session.workspace):
             relative = os.fspath(absolute.relative_to(above))
-            return "" if relative == "." else relative
+            relative = "" if relative == "." else relative
+            return str(Pathspec(magic | ({"literal"} if relative.startswith(":") else set()), relative))
     raise UsageError(f"{path!r} is outside the workspace {session.workspace}", hint="name a path of the workspace")
 
 

@@ -360,6 +360,18 @@ def test_a_name_that_is_found_but_not_listed_is_a_twin(tmp_path: Path, monkeypat
     assert reasons(case.plan(on_conflict="theirs")) == {"Makefile": "twins"}
 
 
+def test_a_directory_that_is_found_but_not_listed_is_a_twin_for_what_is_added_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_case(tmp_path, {"Src/a": "1"}, {"Src/a": "1", "Src/deep/b": "2"})
+    real = os.listdir
+    monkeypatch.setattr("overlayws.apply.look.Look.folds", lambda self, path: True)
+    assert not reasons(case.plan())
+    monkeypatch.setattr(os, "listdir", lambda fd: [name.replace("Src", "src") for name in real(fd)])
+    only = [c for c in case.changes if c.path == "Src/deep/b"]
+    assert reasons(case.plan(only, on_conflict="theirs")) == {"Src/deep/b": "twins"}
+
+
 def test_what_folds_to_the_same() -> None:
     assert fold("Stra\u00dfe") == fold("STRASSE")
     assert fold("caf\u00e9") == fold("CAFE\u0301")

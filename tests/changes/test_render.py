@@ -201,7 +201,7 @@ def test_a_selection_takes_paths_and_what_is_below_them(case: Case) -> None:
     assert [c.path for c in select(changeset, ["b\udcffd"]).changes] == ["b\udcffd"]
 
 
-@pytest.mark.parametrize("path", ["kept", "edite", "*", "made/", "/edited", "../edited", "made/../edited"])
+@pytest.mark.parametrize("path", ["kept", "edite", "*.none", "made/", "/edited", "../edited", "made/../edited"])
 def test_a_path_without_a_change_is_wrong_usage(path: str, case: Case) -> None:
     if path == "made/":
         path = "made/none"
