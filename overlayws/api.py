@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from overlayws.base.manifest import Manifest
 from overlayws.errors import NotStartedError, OverlaywsError, UnableError, UntrustedError, UsageError
 from overlayws.live import note_applied, note_undone, watched
-from overlayws.session.places import homes
 from overlayws.session.session import Run, Session
 from overlayws.session.store import Store
 from overlayws.starting import Confinement as Confinement
@@ -62,27 +61,17 @@ def run(
     Raises NotStartedError where the command was not started, BusySession where another command runs in it; UnableError
     where it ran and could not be captured (the next command tries again).
     """
-    from overlayws.run.environment import environment
     from overlayws.run.runner import check
     from overlayws.run.runner import run as run_command
-    from overlayws.run.sandbox import RunSpec
+    from overlayws.session.spec import spec_of
 
     store = store or default_store()
     with store.locked(session):
         session = settled(store, store.load(session.name), talk)
         if session.state == "discarded":
             raise UsageError(f"session {session.name} was discarded", hint="overlayws start makes a new one")
-        spec = RunSpec(
-            command=tuple(command),
-            workspace=os.fspath(session.workspace),
-            env=environment(os.environ, env, tools=session.tools),
-            network=session.network,
-            read_only=session.read_only,
-            tools=session.tools,
-            timeout=timeout,
-            hidden=(os.fspath(store.home), *map(os.fspath, homes())),
-        )
         sandbox, backend = sandbox_of(session), backend_of(session)
+        spec = spec_of(session, sandbox, command, home=store.home, caller=os.environ, env=env, timeout=timeout)
         check(spec)
         before = session
         session = replace(session, state="running", doing="run", runs=(*session.runs, Run(spec.command, now())))
@@ -94,7 +83,7 @@ def run(
             # program's own copy, outside of the sandbox.
             at = session.workspace if session.sandbox == "none" else None
             with watched(session, talk), backend.mounted(session.layer, at) as mount:
-                result = run_command(spec, mount, sandbox, interactive=interactive)
+                result = run_command(spec, mount, sandbox, interactive=interactive, notice=talk.warning)
             session = replace(session, doing="capture")
             store.save(session)
             session = captured(session, state="captured")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overlayws.errors import OverlaywsError, UnableError, UsageError
+from overlayws.run.limits import Limits
 from overlayws.session.places import checked_workspace, user_config
 from overlayws.session.session import BASES, Session
 from overlayws.session.store import Store
@@ -31,6 +32,9 @@ class Confinement:
     network: str = "none"
     read_only: bool = False
     tools: tuple[str, ...] = ()  # host directories shown read-only
+    limits: Limits = Limits()
+    image: str = ""  # of a container: its root file system
+    workdir_at: str = ""  # where the workspace appears inside
 
 
 def start(
@@ -67,6 +71,7 @@ def start(
     if not os.fspath(workspace):
         raise UsageError("an empty path is no workspace", hint="name a directory")
     root = checked_workspace(Path(workspace), store.home)
+    confinement.limits.check()
     store.prepare()
     recover(store, talk=talk)
     judge = _judge(root, ignore_files, hide, show, gitignore)
@@ -76,6 +81,10 @@ def start(
         live.check_backend(backend)
     backend_name, _, passed_over = choose_backend(backend, store.home, live.BACKENDS if base == "live" else None)
     sandbox_name, _, also_passed_over = choose_sandbox(confinement.sandbox)
+    if (confinement.image or confinement.workdir_at) and sandbox_name == "none":
+        raise UsageError("--image and --workdir-at are nothing without a sandbox", hint="--sandbox docker")
+    if confinement.image and sandbox_name == "bwrap":
+        raise UsageError("--image is for a container, not for bwrap", hint="--sandbox docker or --sandbox gvisor")
     for line in (*passed_over, *also_passed_over):
         talk.notice(line)
     talk.notice(f"backend {backend_name}, sandbox {sandbox_name}")
@@ -97,6 +106,9 @@ def start(
             network=confinement.network,
             read_only=confinement.read_only,
             tools=confinement.tools,
+            limits=confinement.limits,
+            image=confinement.image,
+            workdir_at=confinement.workdir_at,
             base_mode=base,
         )
         for directory in (session.layer.upperdir, session.layer.workdir, session.layer.merged, session.journals):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from overlayws.errors import OverlaywsError, UnableError
+from overlayws.errors import NotStartedError, OverlaywsError, UnableError
 from overlayws.session.places import default_home
 from overlayws.session.record import DamagedSession
 from overlayws.session.session import Session
@@ -51,6 +51,9 @@ def settled(store: Store, session: Session, talk: Talk) -> Session:
     from overlayws.apply.recover import recover as recover_journals
 
     if session.doing in ("run", "capture"):
+        from overlayws.run.leftovers import clean
+
+        clean(session.outside)  # before anything is read: a container may still be writing
         talk.warning(f"a command in session {session.name} was interrupted; what it changed until then is kept")
         # Entering and leaving completes the upperdir (the copy backend compares its private copy with the base).
         with backend_of(session).mounted(session.layer):
@@ -220,6 +223,16 @@ def gc(store: Store, names: Sequence[str], *, damaged: bool = False, talk: Talk 
     return removed
 
 
+def import_image(directory: Path, name: str) -> str:
+    """Give the container engine a root file system as an image; its id. Raises UsageError, EngineError."""
+    from overlayws.run.images import import_directory
+
+    try:
+        return import_directory(directory, name)
+    except NotStartedError as error:
+        raise UnableError(error.message, hint=error.hint) from error  # no command was to run: status 3
+
+
 def doctor(store: Store | None = None) -> dict[str, Any]:
     """What this machine can use, each found out by doing it once: backends, sandboxes, programs."""
     import shutil
@@ -227,6 +240,7 @@ def doctor(store: Store | None = None) -> dict[str, Any]:
 
     from overlayws.layer.all_backends import BACKENDS
     from overlayws.run.all_sandboxes import SANDBOXES
+    from overlayws.run.trial import note, tried
 
     store = store or default_store()
 
@@ -240,15 +254,12 @@ def doctor(store: Store | None = None) -> dict[str, Any]:
     except (OSError, UnableError) as error:
         why = f"{error.message}; {error.hint}" if isinstance(error, UnableError) else f"{store.home}: {error.strerror}"
         backends = [row(name, why) for name in BACKENDS]
-    sandboxes = [
-        row(
-            name,
-            sandbox.unusable(),
-            "no protection, never chosen by auto" if name == "none" else "",
-            auto=name != "none",
-        )
-        for name, sandbox in SANDBOXES.items()
-    ]
+    sandboxes = []
+    for name, sandbox in SANDBOXES.items():
+        by_effect = name in ("docker", "gvisor") and any(one["usable"] for one in backends)
+        reason = tried(sandbox, store.home) if by_effect else sandbox.unusable()
+        said = "no protection, never chosen by auto" if name == "none" else note(name)
+        sandboxes.append(row(name, reason, said, auto=name == "bwrap"))
     git = shutil.which("git", path=_GIT_PATH)
     programs = [row("git", None if git else "not installed: apt-get install git", git or "")]
     return {

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import engine
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -52,6 +54,8 @@ CAPABILITIES: dict[str, Callable[[], str | None]] = {
     "kernel": lambda: _backend("kernel"),
     "userns": lambda: _backend("userns"),
     "bwrap": _bwrap,
+    "docker": engine.missing,
+    "gvisor": engine.gvisor_missing,
     "strace": _strace,
     "conformance": _conformance,
 }
@@ -66,6 +70,16 @@ def missing(capability: str) -> str | None:
 def _required() -> set[str]:
     names = os.environ.get("OVERLAYWS_REQUIRE", "")
     return set(CAPABILITIES) if names == "all" else {n for n in names.split(",") if n}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        engine.prepare()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        engine.finish()
 
 
 def pytest_report_header() -> list[str]:
@@ -96,6 +110,7 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("OVERLAYWS_HOME", str(home / "state"))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/engine")  # never the machine's own
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "GIT_DIR", "GIT_WORK_TREE"):
         monkeypatch.delenv(name, raising=False)
     return home

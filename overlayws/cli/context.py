@@ -15,6 +15,7 @@ import click
 from overlayws import upkeep
 from overlayws.cli.terminal import ProgressBar, coloured, say, visible, warn
 from overlayws.errors import OverlaywsError, UsageError
+from overlayws.run.limits import parse_size
 from overlayws.session.names import looks_like_a_name
 from overlayws.session.session import Session
 from overlayws.session.store import Store
@@ -146,6 +147,18 @@ class Seconds(click.FloatRange):
         if not math.isfinite(seconds):  # nan is in every range
             self.fail(f"{value!r} is no time.", param, ctx)
         return seconds
+
+
+class Size(click.IntRange):
+    """Bytes, with a unit: 512m, 2g."""
+
+    name = "size"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(parse_size(value) if isinstance(value, str) else value, param, ctx)
 
 
 def next_steps(*lines: str) -> None:

@@ -29,6 +29,7 @@ COMMANDS = {
     "undo": "Put the workspace back as it was before the last apply.",
     "explain": "Say whether a path is hidden, and by which rule.",
     "doctor": "Say which backends and sandboxes work here.",
+    "image": "Give the container engine a root file system as an image.",
     "gc": "Remove finished sessions and what crashes left.",
 }
 

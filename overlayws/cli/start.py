@@ -8,14 +8,15 @@ from pathlib import Path
 import click
 
 from overlayws import api, upkeep
-from overlayws.cli.context import Seconds, WithCommand, command_of, directories, next_steps, talking
+from overlayws.cli.context import Seconds, Size, WithCommand, command_of, directories, next_steps, talking
 from overlayws.cli.preview import print_preview
 from overlayws.cli.summary import summarize
 from overlayws.cli.terminal import say, visible, warn
 from overlayws.errors import NotStartedError, UnableError, UsageError
 from overlayws.layer.all_backends import BACKENDS
 from overlayws.run.all_sandboxes import SANDBOXES
-from overlayws.session.session import BASES
+from overlayws.run.limits import Limits
+from overlayws.session.session import BASES, Session
 from overlayws.session.store import Store
 
 
@@ -47,6 +48,12 @@ from overlayws.session.store import Store
 )
 @click.option("--network", type=click.Choice(["none", "host"]), default="none", help="What the command can reach.")
 @click.option("--read-only", is_flag=True, help="The command may read the workspace, not write it.")
+@click.option("--memory", type=Size(), metavar="SIZE", help="Such as 512m or 2g (containers: 2g).")
+@click.option("--cpus", type=float, metavar="NUMBER", help="Processors, such as 1.5 (containers: 2).")
+@click.option("--pids", type=click.IntRange(min=1), metavar="NUMBER", help="Processes (containers: 100).")
+@click.option("--image", default="", metavar="NAME", help="A container's root (default: this machine's programs).")
+@click.option("--workdir-at", default="", metavar="PATH",
+              help="Where the workspace appears inside (containers: /workspace; bwrap: its own path).")  # fmt: skip
 @click.option("--timeout", type=Seconds(), metavar="SECONDS", help="End it after that long.")
 @click.option("--no-run", is_flag=True, help="Make the session only.")
 @click.option("--gitignore", is_flag=True, help="Hide what git ignores, too.")
@@ -69,6 +76,11 @@ def start_command(
     tools: tuple[str, ...],
     network: str,
     read_only: bool,
+    memory: int | None,
+    cpus: float | None,
+    pids: int | None,
+    image: str,
+    workdir_at: str,
     timeout: float | None,
     no_run: bool,
     gitignore: bool,
@@ -99,7 +111,11 @@ def start_command(
         for warning in found.warnings:
             warn(warning)
         return print_preview(found, json_wanted=as_json)
-    confinement = api.Confinement(sandbox, network, read_only, tuple(_directory(t) for t in tools))
+    if cpus is not None and cpus == 0:
+        raise UsageError("--cpus 0 is out of range", hint="leave it out, or give a part of a processor: 0.5")
+    limits = Limits(memory or 0, cpus or 0.0, pids or 0)
+    shown = tuple(_directory(t) for t in tools)
+    confinement = api.Confinement(sandbox, network, read_only, shown, limits, image, workdir_at)
     store = upkeep.default_store()
     try:
         with talking() as talk:
@@ -142,11 +158,13 @@ def run_and_tell(
     session = store.load(name)
     if session.sandbox == "none":
         warn("no sandbox: the command can read and write all that you can, and reach the network")
-    command = command or (_shell(),)
+    command = command or (_shell(session),)
     with talking() as talk:
         result = api.run(session, command, store=store, env=env, timeout=timeout, talk=talk)
         if result.timed_out:
             warn("the command was ended: its time was over")
+        if result.out_of_memory:
+            warn("the command was out of memory: something of it was killed at the limit (see --memory)")
         changeset = api.scan(store.load(name), store=store, talk=talk)
     say()
     say(summarize(changeset))
@@ -163,5 +181,7 @@ def _directory(path: str) -> str:
     return os.path.abspath(path)
 
 
-def _shell() -> str:
-    return "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
+def _shell(session: Session) -> str:
+    # An image may have no other; and under gVisor of 2022 line editing of bash 5.2 ends at the first key.
+    plain = session.image or session.sandbox == "gvisor" or not os.path.exists("/bin/bash")
+    return "/bin/sh" if plain else "/bin/bash"

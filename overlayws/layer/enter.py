@@ -7,13 +7,15 @@ A program of its own (``Mount.enter`` starts it with ``python -I -S``), standard
 mode    ``kernel`` (a mount namespace; needs CAP_SYS_ADMIN) or ``userns`` (a user namespace around it, ``userxattr``)
 lower, upper, work, merged   the layer; ``at`` (optional): a directory that the mount shadows as well
 below0, below1 ...           (optional) further lower layers, the topmost first
+owner   (optional, ``kernel`` only) a uid: what we own in the layer is shown as its, and what it makes becomes ours
+stay    (optional, ``kernel`` only) ``yes``: mount in the namespace that we come from, where the mount then stays
 parent  the process that must be our parent; we, and what we execute, die when it dies
 status  (optional) a file for one JSON line: {"error": TEXT, "hint": TEXT} when COMMAND was not executed. Without it
         the error goes to standard error. Empty means that COMMAND was executed
 
 Exit status, unless it is COMMAND's: 125 nothing was mounted, 126 COMMAND cannot be executed, 127 there is none.
-The mount is in a mount namespace of this process alone and goes with its last process. Nothing that is opened
-here is inheritable. mount_setattr(2), fsopen(2), user_namespaces(7), overlayfs.rst.
+The mount is in a mount namespace of this process alone and goes with its last process (but for ``stay``). Nothing
+that is opened here is inheritable. mount_setattr(2), fsopen(2), user_namespaces(7), overlayfs.rst.
 """
 
 from __future__ import annotations
@@ -21,17 +23,21 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 import sys
 
 NOT_MOUNTED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
-_SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 429, 430, 431, 432  # the same on every architecture
+# The same numbers on every architecture.
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_MOUNT_SETATTR = *range(428, 433), 442
 _SET_FLAG, _SET_STRING, _SET_FD, _CREATE = 0, 1, 5, 6  # fsconfig commands (linux/mount.h)
 _CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 _ATTR_NOSUID, _ATTR_NODEV = 2, 4
 _MOVE_FROM_EMPTY, _MOVE_TO_EMPTY = 0x04, 0x40
+_TREE_CLONE, _AT_EMPTY_PATH, _MNT_DETACH = 1, 0x1000, 2
+_ATTR_IDMAP = struct.pack("=QQQ", 0x00100000, 0, 0)  # struct mount_attr without its last field, userns_fd
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _CAP_SYS_ADMIN, _SIGKILL = 1, 24, 21, 9
 _SIGPIPE, _SIGXFSZ, _SIG_DFL = 13, 25, 0
 
@@ -63,9 +69,10 @@ def main(argv: list[str]) -> int:
     # Opened first: below, the path may be shadowed.
     status = os.open(options["status"], os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW) if "status" in options else None
     try:
+        home = os.open("/proc/self/ns/mnt", os.O_RDONLY) if "stay" in options else None
         _isolate(options["mode"])
         _die_with(int(options["parent"]))
-        _mount(options)
+        _mount(options, home)
         _leave_shadowed(options)
         if options["mode"] == "userns" and os.geteuid() == 0:
             # execve(2) would give root all capabilities of the namespace again, and with them umount(2).
@@ -122,26 +129,101 @@ def _die_with(parent: int) -> None:
         raise Failed("the process that started this is gone")
 
 
-def _mount(options: dict[str, str]) -> None:
+def _mount(options: dict[str, str], home: int | None) -> None:
     # By descriptors: a path as an option eats \ : and , and ends at 255 bytes. Opened after unshare(2), since
     # overlayfs takes layers of its own mount namespace only.
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
-    layers = {name: os.open(options[name], flags) for name in ("lower", "upper", "work")}
     below = [os.open(options[f"below{n}"], flags) for n in range(sum(name.startswith("below") for name in options))]
     target = os.open(options["merged"], flags)
+    if "owner" in options:
+        layers = _owned(options, target)
+    else:
+        layers = {name: os.open(options[name], flags) for name in ("lower", "upper", "work")}
     shadowed = os.open(options["at"], os.O_PATH | os.O_DIRECTORY) if "at" in options else None
     flag = ("userxattr",) if options["mode"] == "userns" else ()
-    made = _new_mount(layers, below, flag, target)
+    made = _new_mount(layers, below, flag)
+    if made is None and ("owner" in options or home is not None):
+        raise Failed("this kernel is too old for a container on an overlay", "use --sandbox bwrap")
+    if home is not None:
+        if _libc.setns(home, _CLONE_NEWNS):
+            raise Failed(f"cannot return to the mount namespace (setns: {os.strerror(ctypes.get_errno())})")
+        os.close(target)
+        target = os.open(options["merged"], flags)
+        os.close(home)
+    elif "owner" in options:
+        for _ in range(2):  # what _owned put there
+            _libc.umount2(os.fsencode(options["merged"]), _MNT_DETACH)
     if made is None:
         made = _old_mount(layers, below, flag, target, options["merged"])
+    elif _syscall(_SYS_MOVE_MOUNT, made, b"", target, b"", _MOVE_FROM_EMPTY | _MOVE_TO_EMPTY):
+        raise Failed(f"cannot mount at {options['merged']!r}: {os.strerror(ctypes.get_errno())}")
     if shadowed is not None and _libc.mount(_fd(made), _fd(shadowed), None, ctypes.c_ulong(_MS_BIND), None):
         raise Failed(f"cannot mount over {options['at']!r}: {os.strerror(ctypes.get_errno())}")
     for fd in (*layers.values(), *below, target, made, *(() if shadowed is None else (shadowed,))):
         os.close(fd)
 
 
-def _new_mount(layers: dict[str, int], below: list[int], flags: tuple[str, ...], target: int) -> int | None:
-    """Mount by fsopen(2); a descriptor of the mount, or None where the kernel has no such call."""
+def _owned(options: dict[str, str], target: int) -> dict[str, int]:
+    """The layers by way of idmapped mounts (mount_setattr(2)) that exchange our ids and the owner's.
+
+    They are put on ``target``, one over the other, because overlayfs takes layers of its own namespace only; upperdir
+    and workdir must be of one mount, so their parent is mapped.
+    """
+    parent = os.path.dirname(options["upper"])
+    if parent != os.path.dirname(options["work"]):
+        raise Failed("upperdir and workdir are not in one directory")
+    users = _exchange(os.geteuid(), int(options["owner"]))
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+    layers = {}
+    for source, names in ((parent, ("upper", "work")), (options["lower"], ("lower",))):
+        tree = int(_syscall(_SYS_OPEN_TREE, -1, os.fsencode(source), _TREE_CLONE | os.O_CLOEXEC))
+        attr = _ATTR_IDMAP + struct.pack("=Q", users)
+        if (
+            tree < 0
+            or _syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attr, ctypes.c_size_t(len(attr)))
+            or _syscall(_SYS_MOVE_MOUNT, tree, b"", target, b"", _MOVE_FROM_EMPTY | _MOVE_TO_EMPTY)
+        ):
+            raise Failed(
+                f"cannot show the layer as another user's (mount_setattr: {os.strerror(ctypes.get_errno())})",
+                "this needs Linux 5.19, and a state directory on ext4, xfs, btrfs or tmpfs; or use --sandbox bwrap",
+            )
+        for name in names:
+            layers[name] = os.open(os.path.basename(options[name]) if name != "lower" else ".", flags, dir_fd=tree)
+        os.close(tree)
+    os.close(users)
+    return layers
+
+
+def _exchange(ours: int, theirs: int) -> int:
+    """A descriptor of a user namespace in which ``ours`` is ``theirs``, and the other way round.
+
+    Not only one way: overlayfs makes its own entries as us, which no id of a one-way map would stand for.
+    """
+    ready, ready_in = os.pipe()
+    done, done_in = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(done_in)
+        os.write(ready_in, b"-" if _libc.unshare(_CLONE_NEWUSER) else b"+")
+        os.read(done, 1)
+        os._exit(0)
+    os.close(ready_in)
+    try:
+        if os.read(ready, 1) != b"+":
+            raise Failed("no user namespace to map ids by", _hint("userns", errno.ENOSPC))
+        for name in ("uid_map", "gid_map"):
+            fd = os.open(f"/proc/{child}/{name}", os.O_WRONLY)
+            os.write(fd, f"{ours} {theirs} 1\n{theirs} {ours} 1\n".encode())
+            os.close(fd)
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY)
+    finally:
+        for fd in (ready, done, done_in):
+            os.close(fd)
+        os.waitpid(child, 0)
+
+
+def _new_mount(layers: dict[str, int], below: list[int], flags: tuple[str, ...]) -> int | None:
+    """Mount by fsopen(2), nowhere yet; a descriptor of the mount, or None where the kernel has no such call."""
     fs = _syscall(_SYS_FSOPEN, b"overlay", _CLOEXEC)
     if fs < 0:
         number = ctypes.get_errno()
@@ -167,7 +249,7 @@ def _new_mount(layers: dict[str, int], below: list[int], flags: tuple[str, ...],
         if _syscall(_SYS_FSCONFIG, fs, _CREATE, None, None, 0):
             raise _refused(fs, ctypes.get_errno(), layers)
         mount = int(_syscall(_SYS_FSMOUNT, fs, _CLOEXEC, _ATTR_NOSUID | _ATTR_NODEV))
-        if mount < 0 or _syscall(_SYS_MOVE_MOUNT, mount, b"", target, b"", _MOVE_FROM_EMPTY | _MOVE_TO_EMPTY):
+        if mount < 0:
             raise _refused(fs, ctypes.get_errno(), layers)
         return mount
     finally:

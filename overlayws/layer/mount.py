@@ -52,6 +52,8 @@ class Mount:
     merged: Path
     enter: tuple[str, ...]
     status: Path | None = None  # where a failing ``enter`` says why; None for an empty prefix
+    layer: Layer | None = None  # what is mounted; None where ``merged`` is a plain directory
+    mode: str = ""  # ``kernel`` or ``userns``: which marks the mount writes; "" for a plain directory
 
 
 def check_entered(mount: Mount) -> None:

@@ -45,7 +45,8 @@ def entered(mode: str, layer: Layer, at: Path | None) -> Iterator[Mount]:
         words = [f"{name}={path.absolute()}" for name, path in paths.items()]
         own = (f"mode={mode}", f"parent={os.getpid()}", f"status={status.absolute()}")
         try:
-            yield Mount(layer.merged, (sys.executable, "-I", "-S", str(_ENTER), *own, *words, "--"), status)
+            enter = (sys.executable, "-I", "-S", str(_ENTER), *own, *words, "--")
+            yield Mount(layer.merged, enter, status, layer, mode)
         finally:
             status.unlink(missing_ok=True)
 

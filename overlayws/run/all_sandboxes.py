@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from overlayws.errors import NotStartedError, UsageError
-from overlayws.run import bwrap, unconfined
+from overlayws.run import bwrap, docker, gvisor, unconfined
 from overlayws.run.sandbox import Sandbox
 
-SANDBOXES: dict[str, Sandbox] = {"bwrap": bwrap, "none": unconfined}
+SANDBOXES: dict[str, Sandbox] = {"bwrap": bwrap, "docker": docker, "gvisor": gvisor, "none": unconfined}
 
 # `none` confines nothing: a machine without a sandbox is a reason to stop, not to go on without.
 _AUTOMATIC = ("bwrap",)

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from overlayws.errors import OverlaywsError
+from overlayws.layer.mount import Mount
 from overlayws.run import seccomp
 from overlayws.run.bwrap_program import candidates
+from overlayws.run.cgroup import limited
 from overlayws.run.environment import HOME
 from overlayws.run.root_view import UID, RootView, made_up, root_view
-from overlayws.run.sandbox import EXEC, Launch, RunSpec
+from overlayws.run.sandbox import EXEC, Launch, Prepared, RunSpec
 
 _ARGUMENTS, _SECCOMP, _FILES = 10, 11, 12  # descriptor numbers; the made-up files come last
 _HOSTNAME = "overlayws"
@@ -30,6 +34,18 @@ def unusable(program: str | None = None) -> str | None:
         return _tried(program)
     working, reasons = _find()
     return None if working else "; ".join(reasons) or _MISSING
+
+
+def place(workspace: str) -> str:
+    """The workspace's own path."""
+    return workspace
+
+
+@contextmanager
+def prepared(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
+    """See ``Sandbox.prepared``."""
+    with limited(spec.limits) as held:
+        yield Prepared(held.applied(launch(spec, mount.merged)), mount.enter, held.concluded, held.notices)
 
 
 def argv(spec: RunSpec, merged: Path) -> list[str]:

@@ -51,32 +51,43 @@ class RunLost(UntrustedError):
     """The supervisor was killed, or processes of the run could not be: nobody knows whether all of it has ended."""
 
 
-def run(spec: RunSpec, mount: Mount, sandbox: Sandbox, *, interactive: bool | None = None) -> RunResult:
+def run(
+    spec: RunSpec,
+    mount: Mount,
+    sandbox: Sandbox,
+    *,
+    interactive: bool | None = None,
+    notice: Callable[[str], None] = lambda text: None,
+) -> RunResult:
     """Run ``spec`` in ``sandbox`` on ``mount``; when it returns, every process of it is gone.
 
     ``interactive``: give the program a terminal of its own; None does so where standard input and output are one.
     Standard streams that are closed become /dev/null. ^C and SIGTERM, SIGHUP, SIGQUIT go to the program; a second ^C,
-    or five seconds after SIGTERM or SIGHUP, kill it.
+    or five seconds after SIGTERM or SIGHUP, kill it. ``notice`` is told which limits are not enforced.
 
     Raises UsageError for a spec that makes no sense, NotStartedError where mount or sandbox failed before the
     command ran, RunLost where its end cannot be vouched for.
     """
     check(spec)
     spec = replace(spec, terminal=_on_a_terminal() if interactive is None else interactive)
-    launch = sandbox.launch(spec, mount.merged)
     with ExitStack() as stack:
-        if launch.own_home and not os.path.isdir(launch.env.get("HOME", "")):
-            home = tempfile.mkdtemp(prefix="overlayws-home-")
-            stack.callback(remove_tree, Path(home))
-            launch = replace(launch, env={**launch.env, "HOME": home})
         try:
-            return start(launch, enter=mount.enter, timeout=spec.timeout, terminal=spec.terminal, quiet=False)
+            prepared = stack.enter_context(sandbox.prepared(spec, mount))
+            for line in prepared.notices:
+                notice(line)
+            launch = prepared.launch
+            if launch.own_home and not os.path.isdir(launch.env.get("HOME", "")):
+                home = tempfile.mkdtemp(prefix="overlayws-home-")
+                stack.callback(remove_tree, Path(home))
+                launch = replace(launch, env={**launch.env, "HOME": home})
+            result = start(launch, enter=prepared.enter, timeout=spec.timeout, terminal=spec.terminal, quiet=False)
         except NotStartedError as error:
             try:
                 check_entered(mount)
             except MountError as why:
                 raise NotStartedError(why.message, hint=why.hint) from error
             raise
+        return prepared.concluded(result)
 
 
 def start(
@@ -201,6 +212,10 @@ def _plan(launch: Launch, timeout: float | None) -> bytes:
         "same_as": None if launch.same_as is None else text(launch.same_as),
         "descriptors": {number: content.decode("latin-1") for number, content in launch.descriptors.items()},
         "no_new_privs": launch.no_new_privs,
+        "end": [text(word) for word in launch.end],
+        "groups": [text(file) for file in launch.groups],
+        "rlimits": launch.rlimits,
+        "processors": launch.processors,
         "timeout": timeout,
     }
     return json.dumps(plan).encode("ascii") + b"\n"

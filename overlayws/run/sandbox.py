@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from overlayws.layer.mount import Mount
+from overlayws.run.limits import Limits
 
 # What a sandbox executes as the command: it says on descriptor 4 that the sandbox stands, gives the command the
 # real standard error (until then descriptor 2 collects what the sandbox itself complains of) and becomes the
@@ -26,6 +30,9 @@ class RunSpec:
     timeout: float | None = None  # wall-clock seconds
     hidden: tuple[str, ...] = ()  # host directories to mask wherever /usr or `tools` would show them
     terminal: bool = False  # 0 and 1 are a terminal made for this run; `run` decides
+    limits: Limits = Limits()
+    image: str = ""  # of a container: its root; "" is this machine's own programs, read-only
+    record: Path | None = None  # a file that says what a crash would leave outside (see leftovers.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class RunResult:
     duration: float  # seconds
     timed_out: bool = False
     interrupted: bool = False  # ^C ended it
+    out_of_memory: bool = False  # something of it was killed at its memory limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,20 @@ class Launch:
     descriptors: Mapping[int, bytes] = field(default_factory=dict)  # number (10 and up) -> content to read there
     no_new_privs: bool = False  # set PR_SET_NO_NEW_PRIVS, for a sandbox that does not do it itself
     own_home: bool = False  # HOME inside is a directory of the host: give it an empty one if it does not exist
+    end: tuple[str, ...] = ()  # executed when overlayws is gone: ends what is no process of the supervisor's
+    groups: tuple[str, ...] = ()  # files of control groups (cgroup.procs, tasks) that the process writes itself into
+    rlimits: tuple[tuple[int, int], ...] = ()  # (resource, limit): setrlimit(2)
+    processors: tuple[int, ...] = ()  # sched_setaffinity(2), unless empty
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that can be started. ``enter``: how a process gets to the mount, or () where it does not need to."""
+
+    launch: Launch
+    enter: tuple[str, ...]
+    concluded: Callable[[RunResult], RunResult] = lambda result: result  # what only the sandbox knows of the end
+    notices: tuple[str, ...] = ()  # what the user must know: limits that are not enforced
 
 
 class Sandbox(Protocol):
@@ -58,8 +80,11 @@ class Sandbox(Protocol):
     def unusable(self) -> str | None:
         """Why this machine cannot use the sandbox, or None. Found out by running `true` in it once."""
 
-    def argv(self, spec: RunSpec, merged: Path) -> list[str]:
-        """The whole command line that runs ``spec`` confined, for a process that sees the mount. Pure."""
+    def place(self, workspace: str) -> str:
+        """Where the merged workspace appears inside, unless the user says otherwise."""
 
-    def launch(self, spec: RunSpec, merged: Path) -> Launch:
-        """The same, as it is executed: what other processes must not read is moved into descriptors."""
+    def prepared(self, spec: RunSpec, mount: Mount) -> AbstractContextManager[Prepared]:
+        """Everything that must stand before the run, and is gone after it: descriptors, groups, a container.
+
+        Raises NotStartedError, UsageError for what this sandbox cannot do.
+        """

@@ -16,6 +16,7 @@ import ctypes
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -54,6 +55,7 @@ class Supervisor:
         self._killed_for = 0  # the signal that made us kill, or 0
         self._timed_out = False
         self._started = False
+        self.abandoned = False  # overlayws is gone
         self.child = 0
 
     # -- control ----------------------------------------------------------------------------------------------
@@ -142,6 +144,7 @@ class Supervisor:
             verb, _, word = line.decode("latin-1").partition(" ")
             orders.append((verb, int(word)))
         if line is None:
+            self.abandoned = True
             orders.append(("kill", signal.SIGKILL))
         for verb, number in orders:
             if number == signal.SIGCHLD:
@@ -225,6 +228,7 @@ def _become(plan: dict[str, Any], complaints: int, marker: int) -> NoReturn:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if plan["no_new_privs"]:
             _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        _limit(plan)
         os.chdir(_directory(plan))
         signal.set_wakeup_fd(-1)
         _arrange(plan, complaints, marker)
@@ -238,6 +242,19 @@ def _become(plan: dict[str, Any], complaints: int, marker: int) -> NoReturn:
     except BaseException as error:
         os.write(complaints, f"{error}\n".encode("utf-8", "surrogateescape"))
         os._exit(125)
+
+
+def _limit(plan: dict[str, Any]) -> None:
+    for path in plan["groups"]:
+        group = os.open(path.encode("latin-1"), os.O_WRONLY | os.O_CLOEXEC)
+        os.write(group, b"0")  # ourselves
+        os.close(group)
+    if plan["processors"]:
+        os.sched_setaffinity(0, plan["processors"])
+    for number, value in plan["rlimits"]:
+        hard = resource.getrlimit(number)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (value, value))
 
 
 def _directory(plan: dict[str, Any]) -> bytes:
@@ -334,7 +351,11 @@ def main() -> int:
         return 1
     try:
         control.sendall(b"{}\n")  # "the mount stands": from here on an end without a report is our own
-        report = supervisor.supervise(json.loads(line))
+        plan = json.loads(line)
+        report = supervisor.supervise(plan)
+        if supervisor.abandoned and plan["end"]:
+            words = [word.encode("latin-1") for word in plan["end"]]
+            os.waitpid(os.posix_spawn(words[0], words, {}), 0)
     except OSError as error:
         report = {"started": False, "complaint": str(error), "code": 125, "left": []}
     try:

@@ -6,14 +6,30 @@ own, no privilege by setuid programs (what could not be killed could write after
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from overlayws.run.sandbox import EXEC, Launch, RunSpec
+from overlayws.layer.mount import Mount
+from overlayws.run.cgroup import limited
+from overlayws.run.sandbox import EXEC, Launch, Prepared, RunSpec
 
 
 def unusable() -> str | None:
     """None: it needs nothing."""
     return None
+
+
+def place(workspace: str) -> str:
+    """The workspace's own path."""
+    return workspace
+
+
+@contextmanager
+def prepared(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
+    """See ``Sandbox.prepared``."""
+    with limited(spec.limits) as held:
+        yield Prepared(held.applied(launch(spec, mount.merged)), mount.enter, held.concluded, held.notices)
 
 
 def argv(spec: RunSpec, merged: Path) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from overlayws.errors import UntrustedError
+from overlayws.run.limits import Limits
 from overlayws.session.session import BASES, DOING, STATES, Run, Session
 
 SCHEMA = "overlayws.session/1"
@@ -46,6 +47,8 @@ def as_dict(session: Session) -> dict[str, Any]:
         "base": session.base_mode,
         "sandbox": session.sandbox,
         "network": session.network,
+        "image": _text(session.image),
+        "limits": asdict(session.limits),
         "git": "fresh" if session.own_git else "none",
         "runs": [{**asdict(run), "command": [_text(word) for word in run.command]} for run in session.runs],
         "warnings": [_text(warning) for warning in session.warnings],
@@ -69,11 +72,12 @@ def from_bytes(data: bytes, directory: Path) -> Session:
         tools, warnings = (tuple(_strings(found.pop(name))) for name in ("tools", "warnings"))
         own_git, read_only = (_flag(found.pop(name)) for name in ("own_git", "read_only"))
         runs = tuple(_run(run) for run in found.pop("runs"))
+        limits = _limits(found.pop("limits", {}))
         _strings(list(found.values()))
         workspace = Path(found.pop("workspace"))
         session = Session(
             directory=directory, workspace=workspace, own_git=own_git, read_only=read_only, tools=tools, runs=runs,
-            warnings=warnings, **found,
+            limits=limits, warnings=warnings, **found,
         )  # fmt: skip
         if session.name != directory.name or not workspace.is_absolute():
             raise ValueError("impossible values")
@@ -109,6 +113,13 @@ def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("neither true nor false")
     return value
+
+
+def _limits(value: Any) -> Limits:
+    numbers = {name: value.pop(name, 0) for name in ("memory", "cpus", "pids")}
+    if value or any(isinstance(n, bool) or not isinstance(n, int | float) or n < 0 for n in numbers.values()):
+        raise ValueError("impossible limits")
+    return Limits(int(numbers["memory"]), float(numbers["cpus"]), int(numbers["pids"]))
 
 
 def _run(value: Any) -> Run:

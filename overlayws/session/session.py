@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from overlayws.layer.mount import Layer
+from overlayws.run.limits import Limits
 
 STATES = ("new", "running", "captured", "partly-applied", "applied", "discarded", "interrupted")
 BASES = ("copy", "live")
@@ -42,6 +43,9 @@ class Session:
     network: str = "none"
     read_only: bool = False
     tools: tuple[str, ...] = ()
+    image: str = ""  # of a container: its root file system; "" shows this machine's own programs
+    workdir_at: str = ""  # where the workspace appears inside; "" is the sandbox's own choice
+    limits: Limits = Limits()
     runs: tuple[Run, ...] = field(default=())
     warnings: tuple[str, ...] = ()
     capture: str = (
@@ -59,6 +63,11 @@ class Session:
     @property
     def manifest(self) -> Path:
         return self.base / "manifest.db"
+
+    @property
+    def outside(self) -> Path:
+        """What a run makes outside of our processes, while it does (see run/leftovers.py)."""
+        return self.directory / "outside"
 
     @property
     def journals(self) -> Path:

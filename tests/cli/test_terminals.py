@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import struct
 import subprocess
 import termios
 import time
@@ -44,6 +45,11 @@ class Person:
 
     def types(self, text: str) -> None:
         os.write(self._master, text.encode())
+
+    def resizes(self, rows: int, columns: int) -> None:
+        """Gives the terminal another size, and the program the moment that it needs to hear of it."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        time.sleep(0.5)
 
     def interrupts(self) -> None:
         """^C until it is heeded: between a prompt and the read(2) behind it Python can miss one."""

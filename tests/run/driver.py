@@ -10,6 +10,8 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from overlayws.errors import OverlaywsError
 from overlayws.layer.mount import Mount
 from overlayws.run import bwrap, runner
 from overlayws.run.all_sandboxes import SANDBOXES
-from overlayws.run.sandbox import Launch, RunSpec
+from overlayws.run.sandbox import Launch, Prepared, RunSpec
 
 
 def without_options(launch: Launch, unwanted: list[list[str]]) -> Launch:
@@ -61,12 +63,17 @@ class Weakened:
     def unusable(self) -> str | None:
         return None
 
-    def argv(self, spec: RunSpec, merged: Path) -> list[str]:
-        return SANDBOXES[self._name].argv(spec, merged)
+    def place(self, workspace: str) -> str:
+        return workspace
+
+    @contextmanager
+    def prepared(self, spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
+        with SANDBOXES[self._name].prepared(spec, mount) as prepared:
+            if self._name == "bwrap":
+                prepared = dataclasses.replace(prepared, launch=self.launch(spec, mount.merged))
+            yield prepared
 
     def launch(self, spec: RunSpec, merged: Path) -> Launch:
-        if self._name != "bwrap":
-            return SANDBOXES[self._name].launch(spec, merged)
         launch = bwrap.launch(spec, merged, self._program)
         launch = without_options(launch, self._without.get("options", []))
         if self._without.get("empty_environment"):

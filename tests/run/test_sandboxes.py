@@ -115,7 +115,7 @@ def test_auto_never_takes_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_sandbox_is_wrong_usage() -> None:
     with pytest.raises(UsageError):
         choose("chroot")
-    assert set(SANDBOXES) == {"bwrap", "none"}
+    assert set(SANDBOXES) == {"bwrap", "docker", "gvisor", "none"}
 
 
 @pytest.fixture

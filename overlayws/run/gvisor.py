@@ -1,0 +1,106 @@
+"""``gvisor``: a kernel of its own in user space (runsc), by the engine's runtime or, where no engine has it, alone.
+
+Alone, runsc is a child of the supervisor inside the layer's mount namespace, like bwrap: nothing of it outlives the
+run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from overlayws.errors import NotStartedError, UsageError
+from overlayws.layer.mount import Mount
+from overlayws.layer.outside import owned
+from overlayws.run import bundle, docker, leftovers
+from overlayws.run.cgroup import limited
+from overlayws.run.container import SIGNAL, WORKSPACE
+from overlayws.run.limits import Limits, default
+from overlayws.run.root_view import UID, root_view
+from overlayws.run.runsc_program import installed, platform
+from overlayws.run.sandbox import Launch, Prepared, RunSpec
+
+_STANDALONE = Path(__file__).with_name("standalone.py")
+_PLAN = 10
+
+
+def unusable() -> str | None:
+    """Why neither an engine's runtime nor runsc alone can be used, or None."""
+    runtime = docker.gvisor_runtime()
+    return None if runtime is not None else _alone_unusable()
+
+
+def place(workspace: str) -> str:
+    """``/workspace``."""
+    return WORKSPACE
+
+
+@contextmanager
+def prepared(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
+    """See ``Sandbox.prepared``."""
+    if spec.network == "host":
+        raise UsageError("gvisor has no way to the host's network", hint="--sandbox docker or bwrap has")
+    runtime = docker.gvisor_runtime()
+    if runtime is not None and not spec.image.startswith("/"):
+        with docker.prepared(spec, mount, runtime) as found:
+            yield found
+        return
+    if spec.image and not os.path.isdir(spec.image):
+        raise NotStartedError(
+            f"no container engine with gVisor, so {spec.image!r} cannot be an engine's image",
+            hint="name the directory of a root file system, or leave --image out",
+        )
+    if reason := _alone_unusable():
+        raise NotStartedError(f"gvisor cannot be used here: {reason}", hint="overlayws doctor")
+    with alone(spec, mount) as found:
+        yield found
+
+
+@contextmanager
+def alone(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
+    """``runsc run`` of a bundle of our own. Needs root."""
+    limits = spec.limits.or_else(default())
+    program = installed() or "runsc"
+    canary = "" if spec.read_only else f".overlayws-{secrets.token_hex(8)}"
+    word = secrets.token_hex(16)
+    with leftovers.scratch(spec.record) as directory:
+        bundle.write(directory, spec, root_view(), mount.merged, UID, limits, canary, word)
+        # The sentry's own threads would count as processes: inside, RLIMIT_NPROC of the bundle holds.
+        with limited(Limits(limits.memory, limits.cpus)) as held:
+            plan = {
+                "runsc": [*_runsc(program), "--root", os.fspath(directory / "state")],
+                "name": f"overlayws-{secrets.token_hex(8)}",
+                "bundle": os.fspath(directory),
+                "canary": docker.canary_outside(mount, canary),
+                "word": word,
+                "tty": spec.terminal,
+                "signal": SIGNAL,
+            }
+            words = (sys.executable, "-I", "-S", str(_STANDALONE))
+            launch = Launch(words[0], words, {}, "/", descriptors={_PLAN: _encoded(plan)})
+            yield Prepared(held.applied(launch), owned(mount, UID).enter, held.concluded, held.notices)
+
+
+def _encoded(plan: dict[str, Any]) -> bytes:
+    return json.dumps(plan, ensure_ascii=False).encode("utf-8", "surrogateescape")
+
+
+def _runsc(program: str) -> list[str]:
+    return [
+        program, f"--platform={platform(program)}", "--network=none", "--ignore-cgroups", "--overlay2=none",
+        "--host-uds=open",
+    ]  # fmt: skip
+
+
+def _alone_unusable() -> str | None:
+    if installed() is None:
+        return "no container engine has a runtime runsc, and runsc is not installed (apt-get install runsc)"
+    if os.geteuid() != 0:
+        return "no container engine has a runtime runsc; without one, runsc needs root"
+    return None

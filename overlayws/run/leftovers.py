@@ -1,0 +1,205 @@
+"""What a run makes outside of our own processes, and how the next command takes it away when overlayws was killed.
+
+Before anything is made, a record is written into the session's directory: which engine, which container. Containers and
+volumes carry the session's directory as a label; nothing without it is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from overlayws.atomic import write_atomic
+from overlayws.errors import UntrustedError
+from overlayws.layer import outside
+from overlayws.run.engine import LABEL, EngineError, connect, explained
+from overlayws.run.host_image import ensured
+from overlayws.run.root_view import root_view
+from overlayws.source.remove import remove_tree
+
+_SCRATCH = "sandbox"
+_ID = re.compile(r"[0-9a-f]{64}")  # what an engine invents: no other group or argument is like it
+_RUNTIMES = (b"containerd-shim", b"runsc", b"exe")  # whose arguments name a container; "exe" is runsc in its sandbox
+_PATIENCE = 20.0  # seconds until a killed process is given up
+
+
+class LeftRunning(UntrustedError):
+    """A container may still run, and cannot be asked about or ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The file of one session, or none (a run without a session)."""
+
+    path: Path | None
+
+    def write(self, **about: str) -> None:
+        """Say what is about to be made; durable."""
+        if self.path is not None:
+            write_atomic(self.path, json.dumps(about).encode("ascii") + b"\n")
+
+    def container(self) -> str:
+        """The container that was made, or ""."""
+        try:
+            return "" if self.path is None else str(json.loads(self.path.read_bytes()).get("container", ""))
+        except (OSError, ValueError, AttributeError):
+            return ""
+
+    def clear(self) -> None:
+        """All of it is gone."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch(record: Path | None) -> Iterator[Path]:
+    """A directory for one run, beside ``record``, so that the next command finds what a crash left of it."""
+    if record is None:
+        with tempfile.TemporaryDirectory(prefix="overlayws-run-") as name:
+            yield Path(name)
+        return
+    directory = record.with_name(_SCRATCH)
+    write_atomic(record, b"{}\n")
+    remove_tree(directory)
+    try:
+        directory.mkdir(mode=0o700)
+        yield directory
+    finally:
+        remove_tree(directory)
+        record.unlink(missing_ok=True)
+
+
+def remove(client: Any, label: dict[str, str], record: Record, workdir: Path | None) -> None:
+    """End and remove the containers that carry ``label``, then their volumes and with them the mounts of layers.
+
+    Raises LeftRunning where that cannot be vouched for; then the record stays.
+    """
+    try:
+        _remove(client, label, workdir)
+    except EngineError as error:
+        container = record.container()
+        if not container or not _ended(container):
+            hint = f"start the engine again; then overlayws list tries again{_by_hand(container)}"
+            raise LeftRunning(f"a container may still run: {error.message}", hint=hint) from error
+    record.clear()
+
+
+def _remove(client: Any, label: dict[str, str], workdir: Path | None) -> None:
+    words = [f"{name}={value}" for name, value in label.items()]
+    with explained("a container cannot be removed"):
+        for container in client.containers(all=True, quiet=True, filters={"label": words}):
+            client.remove_container(container["Id"], v=True, force=True)
+        for volume in client.volumes(filters={"label": words})["Volumes"] or ():
+            client.remove_volume(volume["Name"], force=True)
+        if workdir is not None:
+            _open_up(client, label, workdir / "work")
+
+
+def _open_up(client: Any, label: dict[str, str], work: Path) -> None:
+    """Have the engine empty what overlayfs, mounted by it, made in our workdir: it is root's, and closed to us."""
+    try:
+        if work.lstat().st_uid == os.geteuid() or os.geteuid() == 0:
+            return
+    except FileNotFoundError:
+        return
+    body = {
+        "Image": ensured(client, root_view()),
+        "Entrypoint": ["/bin/sh", "-c", "rm -rf /tmp/work"],
+        "User": "0:0",
+        "Labels": label,
+        "HostConfig": {
+            "Mounts": [
+                {"Type": "bind", "Source": path, "Target": path, "ReadOnly": True} for path in root_view().directories
+            ]
+            + [{"Type": "bind", "Source": os.fspath(work.parent), "Target": "/tmp"}],
+            "NetworkMode": "none",
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "CapAdd": ["DAC_OVERRIDE"],  # the directories are of two users, and open to one each
+            "SecurityOpt": ["no-new-privileges"],
+            "LogConfig": {"Type": "none"},
+        },
+    }
+    made = client.create_container_from_config(body, f"overlayws-{secrets.token_hex(8)}")["Id"]
+    try:
+        client.start(made)
+        client.wait(made, timeout=_PATIENCE)
+    finally:
+        client.remove_container(made, v=True, force=True)
+
+
+def _by_hand(container: str) -> str:
+    return f", or: docker rm --force {container[:12]}" if container else ""
+
+
+def clean(path: Path) -> bool:
+    """Take away what the record at ``path`` tells of; False where there is none. Raises LeftRunning, MountError."""
+    try:
+        about = json.loads(path.read_bytes())
+        engine, container = str(about.get("engine", "")), str(about.get("container", ""))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError) as error:
+        raise LeftRunning(
+            f"{path} is damaged ({error}): a container may still run", hint=f"then remove {path}"
+        ) from error
+    try:
+        if engine:
+            client = connect(f"unix://{engine}")
+            try:
+                _remove(client, {LABEL: os.fspath(path.parent)}, path.with_name("work"))
+            finally:
+                client.close()
+    except EngineError as error:
+        # Without a container's name in the record none was made.
+        if container and not _ended(container):
+            hint = f"start the engine again{_by_hand(container)}"
+            raise LeftRunning(f"a container of it may still run: {error.message}", hint=hint) from error
+    remove_tree(path.with_name(_SCRATCH))
+    if os.geteuid() == 0:
+        outside.drop(path.parent / "merged")
+    path.unlink(missing_ok=True)
+    return True
+
+
+def _ended(container: str) -> bool:
+    """Kill, without an engine, the processes that are in the control group of ``container``; whether none is left.
+
+    As root alone: the groups of others' containers tell nothing that can be acted on.
+    """
+    if os.geteuid() != 0 or not _ID.fullmatch(container):
+        return False
+    end = time.monotonic() + _PATIENCE
+    while pids := _members(container):
+        if time.monotonic() > end:
+            return False
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+    return True
+
+
+def _members(container: str) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError):
+                process = Path("/proc", name)
+                about = (process / "cgroup").read_bytes()
+                # The shim is in no group of the container's, nor is runsc where it may use none.
+                if (process / "comm").read_bytes().strip().startswith(_RUNTIMES):
+                    about += (process / "cmdline").read_bytes()
+                if container.encode() in about:
+                    found.append(int(name))
+    return found

@@ -1,0 +1,243 @@
+"""Containers: images, an engine that fails, and that none is left behind, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import engine
+from tests.cli.conftest import Program, mounts
+from tests.cli.containers import CONTAINED, environment, sandbox_of
+from tests.cli.test_kill import kill, nothing_runs, state, wait_until
+from tests.cli.test_terminals import Person
+
+BUSYBOX = "/bin/busybox"
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    import docker
+
+    found = docker.APIClient(base_url=engine.host())
+    yield found
+    found.close()
+
+
+def ours(client: Any, program: Program) -> list[str]:
+    """The containers and volumes whose label names a session of ``program``."""
+    filters = {"label": f"overlayws.session={program.session('s')}"}
+    containers = [one["Id"] for one in client.containers(all=True, quiet=True, filters=filters)]
+    return containers + [one["Name"] for one in client.volumes(filters=filters)["Volumes"] or ()]
+
+
+@pytest.fixture
+def root_file_system(tmp_path: Path) -> Path:
+    """busybox and nothing else; its environment and its home are not ours."""
+    if not os.path.exists(BUSYBOX):
+        pytest.skip("no busybox-static")
+    root = tmp_path / "rootfs"
+    for name in ("bin", "tmp", "etc", "proc", "dev"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(BUSYBOX, root / "bin/busybox")
+    for name in ("sh", "cat", "id", "ls", "wc"):
+        os.symlink("busybox", root / "bin" / name)
+    (root / "etc/motd").write_text("an image of ours\n")
+    return root
+
+
+def test_a_container_of_an_imported_image(overlayws: Program, root_file_system: Path, client: Any) -> None:
+    env = environment("docker")
+    name = f"overlayws-test/{os.getpid()}:x"
+    identity = overlayws("image", "import", root_file_system, name, env=env).out.decode().strip()
+    try:
+        script = "cat /etc/motd; ls /usr 2>&1; echo $PWD; echo new > new; id -u"
+        words = ["--sandbox", "docker", "--image", name, "--", "sh", "-c", script]
+        done = overlayws("start", "--name", "s", *words, env=env)
+        uid = 1000 if os.geteuid() == 0 else os.geteuid()
+        assert done.out.decode() == f"an image of ours\nls: /usr: No such file or directory\n/workspace\n{uid}\n"
+        assert overlayws("diff", "--name-status").out == b"A\tnew\n"
+        (root_file_system / "bin/sh").unlink()
+        overlayws("image", "import", root_file_system, name, env=env)
+        done = overlayws("start", "--name", "t", *words, env=env, code=125)
+        assert "/bin/sh" in done.error and "no such file" in done.error
+    finally:
+        client.remove_image(name, force=True)
+        client.remove_image(identity, force=True)
+
+
+@pytest.mark.parametrize("words, complaint", [
+    (["start", "--sandbox", "docker", "--image", "no-such-image:1", "--", "true"], "No such image"),
+    (["start", "--sandbox", "docker", "--image", "Not A Name", "--", "true"], "invalid reference format"),
+])  # fmt: skip
+def test_an_image_that_is_not_there_is_one_line(words: list[str], complaint: str, overlayws: Program) -> None:
+    done = overlayws(*words, env=environment("docker"), code=125)
+    assert complaint in done.error
+    assert overlayws("list").out == b""
+
+
+def test_names_that_are_none_and_directories_that_are_none(overlayws: Program, tmp_path: Path) -> None:
+    env = environment("docker")
+    assert "no name of an image" in overlayws("image", "import", tmp_path, "../x", env=env, code=2).error
+    assert "no directory" in overlayws("image", "import", tmp_path / "none", "x", env=env, code=2).error
+    assert "no container engine" in overlayws("image", "import", tmp_path, "x", code=3).error
+
+
+@pytest.mark.gvisor
+def test_a_runtime_that_keeps_writes_to_itself_is_never_no_changes(
+    overlayws: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The engine's other runtime overlays every mount in memory: what is written to the workspace would vanish."""
+    proxy = tmp_path / "python"
+    proxy.mkdir()
+    (proxy / "sitecustomize.py").write_text(
+        "import overlayws.run.docker as docker\ndocker.gvisor_runtime = lambda: docker.Runtime('runsc-forgetful', ())\n"
+    )
+    env = {**environment("gvisor"), "PYTHONPATH": str(proxy)}
+    done = overlayws("start", "--sandbox", "gvisor", "--", "touch", "new", env=env, code=125)
+    assert "what is written to the workspace is lost" in done.error
+
+
+@pytest.mark.gvisor
+def test_limits_that_a_runtime_ignores_are_said(overlayws: Program, tmp_path: Path) -> None:
+    proxy = tmp_path / "python"
+    proxy.mkdir()
+    (proxy / "sitecustomize.py").write_text(
+        "import overlayws.run.docker as docker\n"
+        "docker.gvisor_runtime = lambda: docker.Runtime('runsc-unlimited', ('--ignore-cgroups',))\n"
+    )
+    env = {**environment("gvisor"), "PYTHONPATH": str(proxy)}
+    done = overlayws("start", "--sandbox", "gvisor", "--memory", "64m", "--", "true", env=env)
+    assert "--memory and --cpus are not enforced" in done.err
+
+
+@pytest.mark.parametrize("kind", CONTAINED)
+def test_after_kill_9_nothing_is_left_and_the_changes_are_kept(
+    kind: str, overlayws: Program, workspace: Path, client: Any
+) -> None:
+    env = environment(kind)
+    script = "echo x > new; rm -r docs; setsid sleep 100 & echo ready; while :; do sleep 0.1; done"
+    child = overlayws.started("start", "--name", "s", "--sandbox", sandbox_of(kind), "--", "sh", "-c", script, env=env)
+    assert child.stdout and child.stdout.readline() == b"ready\n"
+    assert mounts(overlayws.home) == []
+    assert bool(ours(client, overlayws)) == (kind != "gvisor-alone")
+    # The supervisor too: nobody is there who could end the container.
+    supervisors = [pid for pid in children(child.pid) if "supervise.py" in command_line(pid)]
+    assert supervisors
+    for pid in supervisors:
+        os.kill(pid, signal.SIGKILL)
+    kill(child)
+    done = overlayws("list", env=env)
+    assert "session s was interrupted" in done.err and state(overlayws) == "interrupted"
+    assert ours(client, overlayws) == []
+    nothing_runs(overlayws)
+    assert overlayws("diff", "s", "--name-status").out == b"D\tdocs/guide.txt\nA\tnew\n"
+    overlayws("run", "s", "--", "sh", "-c", "cat new", env=env)
+
+
+def test_when_overlayws_alone_is_killed_its_container_ends_at_once(overlayws: Program, client: Any) -> None:
+    env = environment("docker")
+    script = "echo ready; while :; do sleep 0.1; done"
+    child = overlayws.started("start", "--name", "s", "--sandbox", "docker", "--", "sh", "-c", script, env=env)
+    assert child.stdout and child.stdout.readline() == b"ready\n"
+    kill(child)
+    filters = {"label": f"overlayws.session={overlayws.session('s')}"}
+    wait_until(lambda: not client.containers(all=True, quiet=True, filters=filters), "the end of the container")
+    overlayws("list", env=env)
+    assert ours(client, overlayws) == []
+
+
+@pytest.mark.root
+def test_when_the_engine_is_killed_its_container_is_ended_without_it(
+    overlayws: Program, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("engine") / "own"
+    with subprocess.Popen([engine.SCRIPT, place, str(os.getpid())]) as started:
+        try:
+            wait_until(lambda: (place / "ready").exists(), "an engine")
+            env = {"DOCKER_HOST": f"unix://{place}/socket"}
+            script = "echo x > new; echo ready; while :; do sleep 0.1; done"
+            child = overlayws.started("start", "--name", "s", "--sandbox", "docker", "--", "sh", "-c", script, env=env)
+            assert child.stdout and child.stdout.readline() == b"ready\n"
+            (place / "restart").touch()  # so that the engine's script does not mind
+            os.kill(int((place / "pid").read_text()), signal.SIGKILL)
+            child.kill()
+            child.communicate(timeout=30)
+            overlayws("list", env=env)
+            assert state(overlayws) == "interrupted"
+            nothing_runs(overlayws)
+            assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
+        finally:
+            (place / "stop").touch()
+            started.wait(30)
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                parent = int(Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == pid:
+                found.append(int(name))
+    return found
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path("/proc", str(pid), "cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("kind", CONTAINED)
+def test_a_shell_at_a_terminal(kind: str, overlayws: Program) -> None:
+    env = dict(environment(kind))
+    shell = ["bash", "--norc", "--noediting"]  # whose line editing gVisor of 2022 cannot
+    person = Person(overlayws, "start", "--name", "s", "--sandbox", sandbox_of(kind), "--", *shell, env=env)
+    person.waits_for("$ ")
+    person.resizes(33, 99)
+    person.types("echo $((6 * 7)) > new; [ -t 0 ] && echo at-a-$TERM; stty size; echo e\\nd\r")
+    person.waits_for("\nend\r\n")
+    assert b"at-a-xterm-256color" in person.seen and b"33 99" in person.seen
+    person.types("sleep 100\r")
+    time.sleep(1.0)
+    person.types("\x03")
+    person.types("echo interrupted-$?\r")
+    person.waits_for("interrupted-130")
+    person.types("exit 5\r")
+    assert person.leaves() == 5
+    assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
+
+
+@pytest.mark.parametrize("kind", CONTAINED)
+def test_interrupted_without_a_terminal_it_ends_with_130(kind: str, overlayws: Program) -> None:
+    script = "echo x > new; echo ready; sleep 100; echo never"
+    child = overlayws.started(
+        "start", "--name", "s", "--sandbox", sandbox_of(kind), "--", "sh", "-c", script, env=environment(kind)
+    )
+    assert child.stdout and child.stdout.readline() == b"ready\n"
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130 and b"never" not in out, err
+    assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
+
+
+@pytest.mark.parametrize("kind", CONTAINED)
+def test_a_time_limit_ends_a_container_that_ignores_it(kind: str, overlayws: Program) -> None:
+    script = "trap '' TERM INT; echo x > new; setsid sleep 100 & while :; do sleep 1; done"
+    words = ["--sandbox", sandbox_of(kind), "--timeout", "2", "--", "sh", "-c", script]
+    began = time.monotonic()
+    overlayws("start", "--name", "s", *words, env=environment(kind), code=124)
+    assert time.monotonic() - began < 20
+    assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
