@@ -32,6 +32,7 @@ from overlayws.upkeep import (
     default_store,
     drop_layer,
     manifest_of,
+    redactor,
     sandbox_of,
     settled,
     tidied,
@@ -216,6 +217,7 @@ def apply(
             return plan_apply(
                 session.workspace, changes, view.manifest, view.base, view.theirs,
                 on_conflict=on_conflict, umask=umask, allow=frozenset(allow), left=left, journal=_next_journal(session),
+                redact=redactor(store, session),
             )  # fmt: skip
 
         with workspace_lock(store.home, session.workspace, lambda: talk.notice(_waiting(session.workspace))):

@@ -164,6 +164,13 @@ def shelf_of(store: Store) -> Shelf:
     return Shelf(store.home / "bases")
 
 
+def redactor(store: Store, session: Session) -> Callable[[str, bytes], bytes | None]:
+    """What replaces the secrets of a file as the start of ``session`` did."""
+    from overlayws.filter.contents import ContentPolicy, Inspector
+
+    return Inspector(ContentPolicy(key=shelf_of(store).key(session.workspace))).redacted
+
+
 def drop_bases(store: Store, workspace: Path | None = None) -> list[str]:
     """Remove the bases that no session needs; what was removed. Of ``workspace``, whose lock is held, the newest stays
     for the next ``start``. Raises UnableError."""

@@ -17,6 +17,7 @@ from overlayws.apply.respect import check_locks
 from overlayws.apply.step import Action, ApplyPlan, Conflict, Seen, Source, Step, by_path, position, set_step
 from overlayws.apply.threeway import (
     Disagreement,
+    Redact,
     drift,
     is_after,
     is_base,
@@ -50,6 +51,7 @@ def plan_apply(
     allow: frozenset[str] = frozenset(),
     left: Earlier | None = None,
     journal: Path | None = None,
+    redact: Redact | None = None,
 ) -> ApplyPlan:
     """What it takes to bring ``changes`` into ``workspace``: steps, conflicts, refused changes, notes.
 
@@ -57,15 +59,15 @@ def plan_apply(
     lists a conflict, ``ours`` leaves the workspace's side, ``theirs`` takes the accepted side where that loses no
     hidden or redacted byte, ``markers`` writes text with conflict markers. ``allow`` admits refused classes
     (only ``symlink-outside`` can be). ``left`` is what earlier applies of the session left: no edit of the user's.
-    ``journal`` is where directories that must be opened to be read are written down (see ``locked``). Reads a file of
-    the workspace only where it was touched since start.
+    ``redact`` replaces the secrets of a file as the start did. ``journal`` is where directories that must be opened to
+    be read are written down (see ``locked``). Reads a file of the workspace only where it was touched since start.
 
     Raises UsageError (unknown option value, no such workspace), UnableError (something cannot be read),
     UntrustedError (paths that are not plain, contents that changed since the scan).
     """
     check_options(on_conflict, allow)
     with Look(workspace, journal) as look:
-        planner = _Planner(look, manifest, base, theirs, on_conflict, umask, left or Earlier())
+        planner = _Planner(look, manifest, base, theirs, on_conflict, umask, left or Earlier(), redact)
         planner.run(changes, allow)
         locked = check_locks(look, planner.steps, planner.changes, manifest, planner.left.modes)
         return ApplyPlan(
@@ -89,9 +91,10 @@ class _Planner:
         on_conflict: str,
         umask: int,
         left: Earlier,
+        redact: Redact | None,
     ) -> None:
         self.look, self.manifest, self.base, self.theirs = look, manifest, base, theirs
-        self.on_conflict, self.umask, self.left = on_conflict, umask, left
+        self.on_conflict, self.umask, self.left, self.redact = on_conflict, umask, left, redact
         self.steps: list[Step] = []
         self.conflicts: list[Conflict] = []
         self.refused: list[Conflict] = []
@@ -128,8 +131,7 @@ class _Planner:
 
     def _one(self, change: Change) -> None:
         path, before, after = change.path, change.before, change.after
-        # Where apply makes the directory itself, nothing is there.
-        seen = None if split(path)[0] in self.made else self.look.seen(path)
+        seen = None if split(path)[0] in self.made else self.look.seen(path)  # apply makes that directory itself
         earlier = None if seen is None else is_earlier(self.left, self.look, path, seen)
         if seen is not None and earlier is not None and not redacted(self.manifest.get(path)):
             self._again(path, after, seen, *earlier)
@@ -157,12 +159,11 @@ class _Planner:
 
     def _drifted(self, change: Change, seen: Seen | None) -> None:
         path, after = change.path, change.after
-        if after is None:
-            if seen is not None:
-                taken = [Step(path, Action.REMOVE, seen)] if seen.kind is not Kind.DIRECTORY else None
-                self._conflict(change, *drift(seen, after), theirs=taken)
-        elif seen is None or not is_after(self.look, path, after, seen, self.theirs):
-            theirs = self._create(path, after, None) if seen is None else self._replace(path, after, seen)
+        if after is None and seen is not None:
+            gone = [Step(path, Action.REMOVE, seen)] if seen.kind is not Kind.DIRECTORY else None
+            self._conflict(change, *drift(seen, after), theirs=gone)
+        elif after and not (seen and is_after(self.look, path, after, seen, self.theirs)):
+            theirs = self._replace(path, after, seen) if seen else self._create(path, after, None)
             self._conflict(change, *drift(seen, after), theirs=theirs)
 
     def _again(self, path: str, after: Entry | None, seen: Seen, node: Node, accepted: Entry) -> None:
@@ -252,7 +253,7 @@ class _Planner:
     def _file(self, path: str, before: Entry, after: Entry, seen: Seen) -> None:
         recorded = self.manifest.get(path)
         try:
-            content = merge_content(self.look, path, seen, recorded, before, after, self.base, self.theirs)
+            content = merge_content(self.look, path, seen, recorded, before, after, self.base, self.theirs, self.redact)
             mode = merge_mode(seen.mode, before.mode, after.mode, self.umask)
             ours = before.xattrs if untouched(seen, recorded) else self.look.xattrs(path)
             xattrs = merge_xattrs(ours, before.xattrs, after.xattrs)
@@ -392,6 +393,7 @@ class _Planner:
         if self.on_conflict == "ours":
             self.notes.append(f"{path}: {detail}; ours is kept")
         else:
-            markable = markers is not None and after is not None
-            choices = (("theirs",) if theirs is not None else ()) + (("markers",) if markable else ())
+            choices = (("theirs",) if theirs is not None else ()) + (
+                ("markers",) if markers is not None and after else ()
+            )
             self.conflicts.append(Conflict(path, reason, detail, choices))

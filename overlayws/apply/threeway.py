@@ -4,6 +4,7 @@ theirs is what was accepted. What only one side changed is taken from that side.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from overlayws.apply.look import Look
@@ -12,6 +13,8 @@ from overlayws.apply.step import Seen, Source
 from overlayws.base.manifest import Recorded
 from overlayws.changes.contents import Contents
 from overlayws.source.entry import Entry, Kind, Xattrs
+
+Redact = Callable[[str, bytes], bytes | None]
 
 
 class Disagreement(Exception):
@@ -103,13 +106,16 @@ def merge_content(
     after: Entry,
     base: Contents,
     theirs: Contents,
+    redact: Redact | None = None,
 ) -> Content:
-    """The content of a modified file. Raises Disagreement."""
+    """The content of a modified file. ``redact`` replaces the secrets of a file as the start did; without
+    it a secret that the user replaced is not told from the old one. Raises Disagreement."""
     given = before.digest or digest_of(base, path, before)
     if given == after.digest and before.size == after.size:
         return Content(Source.OURS)
     if redacted(recorded):
-        return _merge_redacted(look, path, before, after, base, theirs)
+        edited = not untouched(seen, recorded)
+        return _merge_redacted(look, path, before, after, base, theirs, redact, edited=edited)
     if untouched(seen, recorded):
         return Content(Source.THEIRS)
     accepted = digest_of(theirs, path, after)
@@ -130,7 +136,17 @@ def merge_content(
     return Content(Source.OURS) if merged.content == data else Content(Source.MERGED, merged.content)
 
 
-def _merge_redacted(look: Look, path: str, before: Entry, after: Entry, base: Contents, theirs: Contents) -> Content:
+def _merge_redacted(
+    look: Look,
+    path: str,
+    before: Entry,
+    after: Entry,
+    base: Contents,
+    theirs: Contents,
+    redact: Redact | None,
+    *,
+    edited: bool,
+) -> Content:
     """Secrets go back to their own unchanged lines and nowhere else. Raises Disagreement."""
     from overlayws.filter.redact_merge import merge_redacted
 
@@ -138,7 +154,15 @@ def _merge_redacted(look: Look, path: str, before: Entry, after: Entry, base: Co
     if ours is None or max(before.size, after.size) > LIMIT:
         raise Disagreement("redacted", "secrets in it were hidden from the program, and it is too large to merge")
     given, accepted = base.read(path, before), theirs.read(path, after)
-    merged = merge_redacted(ours, given, accepted)
+    # What the program would be given of it now: equal secrets have equal placeholders, so this tells a new secret too.
+    shown = redact(path, ours) if edited and redact is not None else given
+    merged = None
+    if shown == given:
+        merged = merge_redacted(ours, given, accepted)
+    elif shown is not None:
+        both = merge3(given, shown, accepted)
+        if both.content is not None and not both.conflicts:
+            merged = merge_redacted(ours, shown, both.content)
     if merged is None:
         if merge3(given, ours, accepted) == Merged(ours):
             return Content(Source.OURS)  # applied already

@@ -29,6 +29,7 @@ class Content:
     shebang: bool = False  # a first line #!… that was not there before
     invisible: bool = False  # an added line with bidirectional or invisible characters
     mixed: bool = False  # an added line with a word of Latin letters and letters that look like them
+    secret: bool = False  # a secret, or a placeholder, that was not there before
 
 
 NO_CONTENT = Content()
@@ -91,6 +92,8 @@ def flags(
     if after is not None:
         if after.size > LARGE:
             found.append("large")
+        if content.secret:
+            found.append("secret")
         plain = path.isascii() and path.isprintable()
         if content.invisible or not plain and hides(path):
             found.append("invisible-text")

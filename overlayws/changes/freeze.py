@@ -26,7 +26,7 @@ from overlayws.changes.bounds import WHOLE
 from overlayws.changes.change import ChangeSet
 from overlayws.changes.contents import TreeContents
 from overlayws.changes.frozen import LARGE, MANIFEST, PACK, manifest_lines
-from overlayws.changes.marking import Secrets, marked
+from overlayws.changes.marking import marked
 from overlayws.changes.program_git import LISTING, gather
 from overlayws.changes.scan import scan
 from overlayws.layer.mount import Layer
@@ -49,7 +49,7 @@ def freeze(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool
         with open(making / PACK, "xb", opener=_private, buffering=1 << 18) as pack:
             packing = _Packing(pack)
             changeset = scan(layer, manifest, xattr_prefix, own_git=own_git, keep=packing.keep)
-            changeset = marked(changeset, manifest, packing.secrets.paths)
+            changeset = marked(changeset, manifest)
         _copy_large(layer, changeset, making / LARGE)
         repository = gather(layer, xattr_prefix, making) if own_git else None
         if repository is not None:
@@ -89,11 +89,8 @@ class _Packing:
         self._pack = pack
         self._at = 0
         self.offsets: dict[str, int] = {}
-        self.secrets = Secrets()
 
-    def keep(self, path: str, digest: str, data: bytes) -> None:
-        if path:  # what the program wrote
-            self.secrets.look(path, data)
+    def keep(self, digest: str, data: bytes) -> None:
         if digest not in self.offsets:
             self.offsets[digest] = self._at
             self._at += len(data)

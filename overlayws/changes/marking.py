@@ -1,7 +1,7 @@
-"""The flags that need more than one change at a time, or much time: made when the changes are frozen.
+"""The flags that need more than one change at a time: made when the changes are frozen.
 
-``secret`` (what the program wrote has a secret in it), ``embedded-repository`` (a directory that git takes for a
-repository) and ``confusable`` for a name that looks like another one beside it.
+``embedded-repository`` (a directory that git takes for a repository) and ``confusable`` for a name that looks like
+another one beside it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from overlayws.base.manifest import Manifest
 from overlayws.changes.change import Change, ChangeSet
 from overlayws.changes.confusable import skeleton
 from overlayws.changes.gitname import is_git_name, repositories
-from overlayws.filter.content_rules import WARN, Action
-from overlayws.filter.contents import Inspector
 
-_INSPECTED = 64 << 20  # bytes in all; the content rules read about 20 MB a second
 # As in docs/changes.md.
 ORDER = (
     "executable", "symlink-outside", "setuid", "hidden-original", "binary", "large", "secret", "invisible-text",
@@ -24,27 +21,9 @@ ORDER = (
 )  # fmt: skip
 
 
-class Secrets:
-    """Which of the contents that are given to it have a secret in them, as the filter's rules know secrets."""
-
-    def __init__(self) -> None:
-        self._inspector = Inspector()
-        self._left = _INSPECTED
-        self.paths: set[str] = set()
-
-    def look(self, path: str, data: bytes) -> None:
-        """Note ``path`` if ``data`` has a secret; beyond 64 MiB in all nothing is looked at any more."""
-        self._left -= len(data)
-        if self._left < 0:
-            return
-        findings = self._inspector.inspect(path, data).findings
-        if any(f.line and f.action not in (Action.SHOW, WARN) for f in findings):
-            self.paths.add(path)
-
-
-def marked(changeset: ChangeSet, manifest: Manifest, secrets: Collection[str]) -> ChangeSet:
-    """``changeset`` with these flags; ``secrets`` are the paths that have some."""
-    new: dict[str, set[str]] = {path: {"secret"} for path in secrets}
+def marked(changeset: ChangeSet, manifest: Manifest) -> ChangeSet:
+    """``changeset`` with these flags."""
+    new: dict[str, set[str]] = {}
     for path in _embedded(changeset.changes, manifest):
         new.setdefault(path, set()).add("embedded-repository")
     for path in _twins(changeset.changes, manifest):

@@ -3,6 +3,7 @@ also where the program took the read permission away."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -36,6 +37,16 @@ def open_file(name: str, parent: int) -> int:
                 os.chmod(through, mode)
         finally:
             os.close(handle)
+
+
+def xattr_names(fd: int) -> list[str]:
+    """The names of the extended attributes; none where the file system has none. Raises OSError."""
+    try:
+        return os.listxattr(fd)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return []
+        raise
 
 
 def searchable(fd: int, st: os.stat_result) -> bool:

@@ -13,6 +13,7 @@ from overlayws.changes.flags import NO_CONTENT, Content
 from overlayws.changes.invisible import adds_invisible, invisible
 from overlayws.changes.textual import taken_for_binary, text_in_disguise
 
+SCANNED = 16 << 20  # bytes; a larger file is not searched for secrets, as at the start
 _CHUNK = 1 << 20
 
 
@@ -23,10 +24,13 @@ class Resized(OSError):
 class Read:
     """A file as it was read: a small one whole, of a large one the digest and the first 8000 bytes."""
 
-    __slots__ = ("_digest", "data", "invisible", "whole")
+    __slots__ = ("_digest", "data", "invisible", "text", "whole")
 
-    def __init__(self, data: bytes, whole: bool = True, digest: str = "", invisible: bool = False) -> None:
+    def __init__(
+        self, data: bytes, whole: bool = True, digest: str = "", invisible: bool = False, text: bytes | None = None
+    ) -> None:
         self.data = data
+        self.text = data if whole else text  # all of a file of at most SCANNED bytes
         self.whole = whole
         self.invisible = invisible  # of a large file: somewhere in it is an invisible character
         self._digest = digest
@@ -57,6 +61,7 @@ def _streamed(fd: int, size: int) -> Read:
     if size > LARGEST:
         raise too_large(f"{size} bytes; at most {LARGEST}")
     digest = sha256()
+    chunks: list[bytes] = []
     head = b""
     tail = b""
     length = 0
@@ -65,13 +70,15 @@ def _streamed(fd: int, size: int) -> Read:
         head = head or chunk[:BINARY_HEAD]
         digest.update(chunk)
         length += len(chunk)
+        if size <= SCANNED:
+            chunks.append(chunk)
         if not found and not chunk.isascii():
             # A character may lie across two chunks; only the file's own byte order mark is no finding.
             found = invisible(chunk) if length == len(chunk) else invisible(b"." + tail + chunk)
         tail = chunk[-4:]
     if length != size:
         raise Resized(errno.EIO, "changed while it was read")
-    return Read(head, False, digest.hexdigest(), found)
+    return Read(head, False, digest.hexdigest(), found, b"".join(chunks) if size <= SCANNED else None)
 
 
 def stands_alone(after: Read) -> bool:

@@ -13,15 +13,17 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from overlayws.base.manifest import Manifest, Row, entry_of
 from overlayws.changes.bounds import Bounds
 from overlayws.changes.change import Change, ChangeSet, Problem
 from overlayws.changes.flags import NO_CONTENT, Content, HiddenPaths, flags
 from overlayws.changes.lower import Lower, lower_of
-from overlayws.changes.opening import Unlocked, open_file
+from overlayws.changes.opening import Unlocked, open_file, xattr_names
 from overlayws.changes.reading import Read, Resized, compared, read, stands_alone
 from overlayws.changes.rename import exact
+from overlayws.changes.secret import Secrets
 from overlayws.errors import UntrustedError
 from overlayws.layer.mount import Layer
 from overlayws.layer.whiteout import Marks, Origin
@@ -34,9 +36,9 @@ _OPEN_FRAMES = 64  # directories kept open; above that, a parent is opened again
 # few descriptors open, and no more once that many entries wait.
 _AHEAD, _AHEAD_DEPTH, _AHEAD_ENTRIES = 24, 8, 1000
 
-Keep = Callable[[str, str, bytes], None]
-"""What the scan hands path, digest and content of every small file that changed, while it has them in memory; of a live
-base also what was before, with no path."""
+Keep = Callable[[str, bytes], None]
+"""What the scan hands digest and content of every small file that changed, while it has them in memory; of a live base
+also of what was before."""
 
 
 def scan(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool, keep: Keep | None = None) -> ChangeSet:
@@ -100,6 +102,7 @@ class _Scan:
         self._hidden = HiddenPaths(manifest)
         self._changes: list[Change] = []
         self._keep = keep
+        self._secrets = Secrets()
         self._full = False
         self._bounds = Bounds()
         self._problems: list[Problem] = []
@@ -246,7 +249,7 @@ class _Scan:
             before = None if row is None else entry_of(row)
             known, cut = before is not None and before.kind is Kind.DIRECTORY, True
             try:
-                names = _xattr_names(fd)
+                names = xattr_names(fd)
                 cut = frame.cut or (bool(names) and self._marks.is_opaque(fd))
                 if cut and known and not frame.cut:
                     self._gone.append(path)
@@ -295,12 +298,13 @@ class _Scan:
                     self._change(path, self._digested(path, self._before(frame, path)), Entry(kind, mode))
                     return
             row = self._row(frame, path)
-            names = _xattr_names(fd)
+            names = xattr_names(fd)
             xattrs = self._xattrs(fd, names) if names else ()
             now = read(fd, self._bounds.size(st))
         finally:
             os.close(fd)
         was: Read | None = None
+        given: Callable[[], Read] | None = None
         before: Entry | None = None
         if row is None:
             # An origin names a lower inode: a file that was renamed has one, a new file has no mark at all.
@@ -308,6 +312,7 @@ class _Scan:
                 self._origins[path] = origin
         elif row[1] == _FILE_ROW:
             _, _, old_mode, old_size, _, packed, digest = row
+            given = partial(self._lower_read, path, old_size, digest)
             same = old_mode == mode and old_size == size
             if packed or xattrs:
                 same = same and entry_of(row).xattrs == xattrs
@@ -322,9 +327,12 @@ class _Scan:
         else:
             before = entry_of(row)
         if self._keep is not None and now.whole:
-            self._keep(path, now.digest, now.data)
+            self._keep(now.digest, now.data)
         after = Entry(_FILE, mode, size, now.digest, None, xattrs)
-        self._change(path, before, after, compared(path, was, now))
+        content = compared(path, was, now)
+        if self._secrets.brought(path, now, was, given):
+            content = replace(content, secret=True)
+        self._change(path, before, after, content)
 
     def _deleted(self, path: str, before: Entry) -> None:
         try:
@@ -356,7 +364,7 @@ class _Scan:
         if digest is not None and digest != found.digest:
             raise _damaged()
         if self._keep is not None and self._lower.live and found.whole:
-            self._keep("", found.digest, found.data)
+            self._keep(found.digest, found.data)
         return found
 
     def _xattrs(self, fd: int, names: list[str]) -> Xattrs:
@@ -385,15 +393,6 @@ class _Scan:
             kind = kind_of(st.st_mode)
             after = Entry(kind, stat.S_IMODE(st.st_mode), st.st_size if kind is _FILE else 0)
             self._change(path, self._before(frame, path), after)
-
-
-def _xattr_names(fd: int) -> list[str]:
-    try:
-        return os.listxattr(fd)
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:  # the file system has none
-            return []
-        raise
 
 
 def _damaged() -> OSError:

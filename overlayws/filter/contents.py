@@ -7,6 +7,7 @@ workspace's files is not who decides what leaves it.
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from overlayws.errors import UsageError
 from overlayws.filter.content_match import Hit, disjoint, find_secrets
 from overlayws.filter.content_rules import RULES, WARN, Action, Effect
 from overlayws.filter.content_runs import narrowed
-from overlayws.filter.redact import Span, by_lines, replaced
+from overlayws.filter.redact import PLACEHOLDER, Span, by_lines, replaced
 from overlayws.filter.redact_formats import ON_REQUEST, redactable, secret_fields
 
 _STRENGTH: dict[Effect, int] = {Action.SHOW: 0, WARN: 1, Action.REDACT: 2, Action.HIDE: 3, Action.BLOCK: 4}
@@ -102,6 +103,30 @@ class Inspector:
         """
         if len(data) > self.largest:
             return self.unread(path)
+        told = self._hits(path, data)
+        if told is None:
+            return self._whole("not-understood")
+        text, hits, codec = told
+        return self._judge(data, text, hits, codec) if hits else CLEAN
+
+    def redacted(self, path: str, data: bytes) -> bytes | None:
+        """What is shown of a file: ``data`` with its secrets replaced; None where it is not shown at all."""
+        said = self.inspect(path, data)
+        return data if said.action is Action.SHOW else said.data
+
+    def values(self, path: str, data: bytes) -> Counter[bytes]:
+        """The secrets in a file, each with how often it is there; placeholders of ours are none. For comparing only:
+        they are never to be told. A file of more than ``largest`` bytes has none."""
+        told = self._hits(path, data) if len(data) <= self.largest else None
+        if told is None:
+            return Counter()
+        text, hits, _ = told
+        values = (text[hit.begin : hit.end] for hit in hits if self._actions[hit.rule] is not Action.SHOW)
+        return Counter(value for value in values if not PLACEHOLDER.search(value))
+
+    def _hits(self, path: str, data: bytes) -> tuple[bytes, list[Hit], str | None] | None:
+        """(the text, the secrets in it, its codec if that is UTF-16); None for a file that is redacted by its name and
+        not understood."""
         kind = redactable(path) if self.redacts(path) else None
         wide = None
         if b"\0" in data[:4096] or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -111,14 +136,12 @@ class Inspector:
         if kind is not None:
             fields = None if wide else secret_fields(kind, text)
             if fields is None:
-                return self._whole("not-understood")
+                return None
             hits = disjoint([*(Hit("config-secret", begin, end) for begin, end in fields),
                              *find_secrets(text, code=False, config=True)])  # fmt: skip
         else:
             hits = find_secrets(text, code=code, config=config, binary=wide is None and b"\0" in data)
-        if not hits:
-            return CLEAN
-        return self._judge(data, text, hits, wide[1] if wide else None)
+        return text, hits, wide[1] if wide else None
 
     def unread(self, path: str) -> Inspection:
         """What ``inspect`` says of a file that is too large, without its bytes."""

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Program
+from tests.cli.talking import Start, talking
 from tests.cli.test_promises import PLANTED, repository, times
 from tests.trees import Special, Symlink, make_tree, read_tree, stamps
 
@@ -21,55 +22,11 @@ LIVE = pytest.mark.parametrize(
 AUTO = pytest.mark.parametrize("backend", ["auto"])  # as an ordinary user that is userns
 pytestmark = pytest.mark.bwrap
 ANY = ("--base", "live")
+__all__ = ["talking"]  # a fixture
 
 
 def upper(overlayws: Program) -> Path:
     return overlayws.session("s") / "upper"
-
-
-class Talking:
-    """A program that says ``ready`` and then waits for a line, while its user does something."""
-
-    def __init__(self, overlayws: Program, before: str, after: str, *options: str) -> None:
-        script = f"{before}; echo ready; read line; {after}"
-        self.process = overlayws.started(
-            "start", "--name", "s", *ANY, *options, "--", "sh", "-c", script, stdin=subprocess.PIPE
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == b"ready\n"
-
-    def until_told(self, what: str) -> None:
-        """Wait until the watcher says it."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if what in line.decode():
-                return
-        raise AssertionError(f"it was not told: {what}")
-
-    def end(self) -> tuple[str, str]:
-        out, err = self.process.communicate(b"go\n", timeout=60)
-        return out.decode(), err.decode()
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-Start = Callable[..., Talking]
-
-
-@pytest.fixture
-def talking(overlayws: Program) -> Iterator[Start]:
-    """Starts a program that talks (as Talking)."""
-    started: list[Talking] = []
-
-    def start(before: str, after: str, *options: str) -> Talking:
-        started.append(Talking(overlayws, before, after, *options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
 
 
 @pytest.mark.parametrize(
@@ -149,7 +106,7 @@ def test_the_program_gets_a_repository_of_its_own(overlayws: Program, workspace:
 def test_without_a_repository_of_its_own_there_is_none_also_when_the_user_makes_one(
     overlayws: Program, workspace: Path, talking: Start, backend: str
 ) -> None:
-    program = talking("ls -a > /dev/null", "cat .git/config || echo none", "--backend", backend)
+    program = talking("ls -a > /dev/null", "cat .git/config || echo none", *ANY, "--backend", backend)
     repository(workspace)
     out, _ = program.end()
     assert out.splitlines()[-1] == "none"
@@ -163,7 +120,7 @@ def test_a_secret_made_at_the_top_while_the_program_runs_is_never_there(
     (workspace / ".env").unlink()
     # It looks all the time, from before the secret is made: no race is to be won.
     spy = f"(while :; do cat {name} 2>/dev/null && echo caught; done) & spy=$!"
-    program = talking(spy, f"kill $spy; cat {name} || echo absent; ls -a", "--backend", backend)
+    program = talking(spy, f"kill $spy; cat {name} || echo absent; ls -a", *ANY, "--backend", backend)
     make_tree(workspace, {name: PLANTED})
     time.sleep(0.3)
     out, _ = program.end()
@@ -176,7 +133,7 @@ def test_a_secret_made_further_below_is_told_and_hidden(
     overlayws: Program, workspace: Path, talking: Start, backend: str
 ) -> None:
     after = "cat src/deep/.env made/new/.env || echo absent; cat made/new/code.py"
-    program = talking("true", after, "--backend", backend)
+    program = talking("true", after, *ANY, "--backend", backend)
     make_tree(workspace, {"src/deep/.env": PLANTED})
     program.until_told("'src/deep/.env'")
     make_tree(workspace, {"made/new/.env": PLANTED, "made/new/code.py": "code = 1\n"})
@@ -194,7 +151,7 @@ def test_a_secret_made_further_below_is_told_and_hidden(
 def test_another_name_of_a_hidden_file_is_hidden_too(
     overlayws: Program, workspace: Path, talking: Start, backend: str, how: Callable[[Path, Path], None]
 ) -> None:
-    program = talking("true", "cat src/notes.txt || echo absent", "--backend", backend)
+    program = talking("true", "cat src/notes.txt || echo absent", *ANY, "--backend", backend)
     how(workspace / ".env", workspace / "src/notes.txt")
     program.until_told("'src/notes.txt'")
     out, _ = program.end()
@@ -234,7 +191,7 @@ def test_the_rules_are_those_of_the_start(overlayws: Program, workspace: Path, b
 def test_what_the_user_changes_under_the_program_is_told(
     overlayws: Program, workspace: Path, talking: Start, backend: str
 ) -> None:
-    program = talking("true", "cat src/app.py", "--backend", backend)
+    program = talking("true", "cat src/app.py", *ANY, "--backend", backend)
     (workspace / "src/app.py").write_text("edited\n")
     (workspace / "docs/guide.txt").unlink()
     time.sleep(0.2)
@@ -290,7 +247,7 @@ def test_an_edit_during_the_run_is_a_conflict_and_flagged(
     overlayws: Program, workspace: Path, talking: Start, backend: str, again: bool
 ) -> None:
     make_tree(workspace, {"a.txt": "a\n", "b.txt": "b\n", "c.txt": "c\n"})
-    program = talking("echo theirs >> a.txt", "rm b.txt; echo theirs >> c.txt", "--backend", backend)
+    program = talking("echo theirs >> a.txt", "rm b.txt; echo theirs >> c.txt", *ANY, "--backend", backend)
     for name in ("a.txt", "b.txt"):
         st = (workspace / name).stat()
         (workspace / name).write_text("A\n" if name == "a.txt" else "B\n")
