@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     metavar="CLASS",
     help="Apply a refused class all the same; symlink-outside can be (repeatable).",
 )
-@click.option("--branch", metavar="NAME", help="Put the changes on a new git branch; the workspace is not touched.")
+@click.option(
+    "--branch",
+    metavar="NAME",
+    help="Put the program's commits, or all changes as one, on a new git branch; the workspace is not touched.",
+)
 @click.option("--commit", is_flag=True, help="One commit: on --branch, else applied and on the current branch.")
 @click.option("-m", "--message", metavar="MSG", help="The message of the commit.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -92,9 +96,10 @@ def apply_command(
                 return 1
         try:
             if branch is not None or commit:
-                done = committed(
-                    session, paths, branch=branch, message=message, digest=digest, dry_run=dry_run, **options
-                )
+                # --commit asks for one commit; else the program's own are taken, if it made any.
+                message = message or (f"Changes of overlayws session {session.name}" if commit else None)
+                options |= {"branch": branch, "message": message}
+                done = committed(session, paths, digest=digest, dry_run=dry_run, **options)
                 plan = done.applied or done.plan
             else:
                 plan = api.apply(session, paths, digest=digest, dry_run=dry_run, **options)

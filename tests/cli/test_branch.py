@@ -260,3 +260,80 @@ def test_a_dry_run_and_an_old_digest_write_nothing(repository: Path, overlayws: 
     assert b"write README.md" in done.out
     overlayws("apply", "s", "--branch", "b", "--digest", "sha256:" + "0" * 64, "--yes", code=4)
     assert stamps(repository) == before
+
+
+# The program's own commits.
+
+COMMITS = r"""
+export GIT_AUTHOR_NAME="Agent$(printf '\033')[2J" GIT_AUTHOR_EMAIL=agent@x
+sed -i s/one/ONE/ README.md; GIT_AUTHOR_DATE="2020-01-02T03:04:05 +0200" git commit -qam "First
+$(printf 'hidden \033[8mwords')"
+rm -r src/deep; mkdir docs/guide; git mv docs/guide.txt docs/guide/in.txt; echo n > new
+git add -A; git commit -qm Second
+echo left > uncommitted
+"""
+
+
+def test_the_programs_commits_are_put_on_head_with_their_authors(repository: Path, overlayws: Program) -> None:
+    changed(overlayws, COMMITS)
+    make_tree(repository, {"README.md": "one\ntwo\nthree\nfour\n", "mine": "m\n"})
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "--no-verify", "-m", "two")
+    for mark in hooked(repository):
+        (repository.parent / mark).unlink()
+    before = git(repository, "status", "--porcelain"), git(repository, "rev-parse", "HEAD")
+    for mark in hooked(repository):
+        (repository.parent / mark).unlink()
+    done = overlayws("apply", "s", "--branch", "agent", "--yes")
+    assert "2 commits on branch agent" in done.err and "1 changed path are not" in done.err
+    assert hooked(repository) == []
+    log = git(repository, "log", "--format=%an|%ae|%aI|%cn|%s", "main..agent").splitlines()
+    assert [line.split("|")[3:] for line in log] == [["U", "Second"], ["U", "First hidden <U+001B>[8mwords"]]
+    assert log[1].startswith("AgentU+001B[2J|agent@x|2020-01-02T03:04:05+02:00")
+    assert git(repository, "show", "agent:README.md") == "ONE\ntwo\nthree\nfour\n"
+    assert git(repository, "diff", "--name-status", "--no-renames", "main", "agent").split() == [
+        "M", "README.md", "D", "docs/guide.txt", "A", "docs/guide/in.txt", "A", "new", "D", "src/deep/util.py",
+    ]  # fmt: skip
+    assert (git(repository, "status", "--porcelain"), git(repository, "rev-parse", "HEAD")) == before
+    git(repository, "fsck", "--strict")
+    # One commit of everything, where that is asked for.
+    overlayws("apply", "s", "--branch", "one", "--commit", "--yes")
+    assert git(repository, "rev-list", "--count", "main..one") == "1\n"
+    assert git(repository, "show", "one:uncommitted") == "left\n"
+
+
+def test_a_commit_of_the_programs_that_does_not_fit_leaves_no_branch(repository: Path, overlayws: Program) -> None:
+    changed(overlayws, COMMITS)
+    make_tree(repository, {"README.md": "other\n"})
+    git(repository, "commit", "-q", "--no-verify", "-am", "two")
+    objects = read_tree(repository / ".git/objects")
+    done = overlayws("apply", "s", "--branch", "agent", "--yes", code=1)
+    assert "README.md: edited in HEAD too" in done.err
+    assert git(repository, "branch") == "* main\n" and read_tree(repository / ".git/objects") == objects
+
+
+def test_what_is_refused_is_refused_in_every_commit(repository: Path, overlayws: Program) -> None:
+    """Also where a later commit takes it back, so that the change set does not have it."""
+    changed(
+        overlayws,
+        "git config user.name A; git config user.email a@x; ln -s /etc/passwd out; echo s > .env; git add -f out .env;"
+        "git commit -qm one; git rm -q --cached .env; git rm -qf out; rm -f .env; echo n > n; git add n;"
+        "git commit -qm two",
+    )
+    done = overlayws("apply", "s", "--branch", "agent", "--yes", code=1)
+    assert "[symlink-outside]" in done.err and "[hidden-original]" in done.err
+    overlayws("apply", "s", "--branch", "agent", "--yes", "--skip-refused")
+    assert git(repository, "log", "--format=%s", "--name-only", "main..agent").split() == ["two", "n"]
+
+
+def test_a_file_and_a_directory_that_change_places_in_a_commit(repository: Path, overlayws: Program) -> None:
+    changed(
+        overlayws,
+        "git config user.name A; git config user.email a@x; rm docs/guide.txt; mkdir docs/guide.txt;"
+        "echo i > docs/guide.txt/in; rm -r src; echo f > src; git add -A; git commit -qm one; rm src; mkdir src;"
+        "echo g > src/g; git add -A; git commit -qm two",
+    )
+    overlayws("apply", "s", "--branch", "agent", "--yes")
+    assert git(repository, "ls-tree", "-r", "--name-only", "agent").split() == [
+        ".gitignore", "README.md", "docs/guide.txt/in", "link", "src/g",
+    ]  # fmt: skip
