@@ -127,7 +127,8 @@ def test_after_kill_9_nothing_is_left_and_the_changes_are_kept(
     script = "echo x > new; rm -r docs; setsid sleep 100 & echo ready; while :; do sleep 0.1; done"
     child = overlayws.started("start", "--name", "s", "--sandbox", sandbox_of(kind), "--", "sh", "-c", script, env=env)
     assert child.stdout and child.stdout.readline() == b"ready\n"
-    assert mounts(overlayws.home) == []
+    if os.geteuid() == 0:  # an ordinary user's engine keeps its own until the container ends
+        assert mounts(overlayws.home) == []
     assert bool(ours(client, overlayws)) == (kind != "gvisor-alone")
     # The supervisor too: nobody is there who could end the container.
     supervisors = [pid for pid in children(child.pid) if "supervise.py" in command_line(pid)]

@@ -204,7 +204,16 @@ except OSError:
     pass
 print(made)
 """
-EAT = "x = bytearray(); [x.extend(bytes(1 << 20)) for _ in range(600)]; print(len(x))"
+EAT = """
+import sys
+try:
+    x = bytearray()
+    for _ in range(600):
+        x.extend(bytes(1 << 20))
+except MemoryError:
+    sys.exit(1)
+print(len(x))
+"""
 BURN = """
 import os, threading, time
 if os.fork() == 0:
