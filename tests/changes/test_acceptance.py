@@ -221,6 +221,8 @@ def test_54_55_a_name_is_one_line_and_steers_nothing(review: Review) -> None:
     lines = [line for line in name_status(review.listed).split("\n") if "54/" in line]
     assert len(lines) == len(NAMES) and all(line.isascii() and line.replace("\t", "").isprintable() for line in lines)
     assert "54/a\\nb" in lines[0] or any("54/a\\nb" in line for line in lines)
+    made, _ = patch(select(review.changeset, ["54"]), review.base, review.theirs)
+    assert made.isascii() and b"\x1b" not in made
     assert not any(c in review.shown for c in "\x1b\r\x08\x9b\x7f\u202e")
     assert all("invisible-text" in review.flags(f"54/{name}") for name in NAMES[:7])
 
