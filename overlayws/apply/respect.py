@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from overlayws.apply.look import Look
+from overlayws.apply.look import Barred, Look
 from overlayws.apply.step import Action, Step
 from overlayws.base.manifest import Manifest
 from overlayws.beneath import split
@@ -31,7 +31,10 @@ def check_locks(
     written = {split(step.path)[0] for step in renaming}
     locked = set()
     for directory in sorted(_above(step.path for step in steps) - made):
-        seen = look.seen(directory)
+        try:
+            seen = look.seen(directory)
+        except Barred:  # a symlink took its place since the plan looked: carrying it out refuses that
+            continue
         if seen is None or seen.kind is not Kind.DIRECTORY or seen.uid != os.geteuid() or seen.mode & 0o700 == 0o700:
             continue
         locked.add(directory)
