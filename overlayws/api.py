@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from overlayws.base.manifest import Manifest
 from overlayws.errors import NotStartedError, OverlaywsError, UnableError, UntrustedError, UsageError
 from overlayws.live import note_applied, note_undone, watched
+from overlayws.session.record import DamagedSession
 from overlayws.session.session import Run, Session
 from overlayws.session.store import Store
 from overlayws.starting import Confinement as Confinement
@@ -29,6 +30,7 @@ from overlayws.upkeep import (
     applied_journals,
     backend_of,
     captured,
+    check_layer,
     default_store,
     drop_layer,
     manifest_of,
@@ -71,6 +73,7 @@ def run(
         session = settled(store, store.load(session.name), talk)
         if session.state == "discarded":
             raise UsageError(f"session {session.name} was discarded", hint="overlayws start makes a new one")
+        check_layer(session)
         sandbox, backend = sandbox_of(session), backend_of(session)
         spec = spec_of(session, sandbox, command, home=store.home, caller=os.environ, env=env, timeout=timeout)
         check(spec)
@@ -328,6 +331,7 @@ def discard(
     if paths:
         with viewing(session, paths, store=store, talk=talk) as view:
             still(view, digest)
+            check_layer(view.session)
             marks = Marks(backend_of(view.session).XATTR_PREFIX)
             _warn_of_halves(view, talk)
             session = replace(view.session, doing="drop", then=view.session.state)
@@ -349,7 +353,11 @@ def discard(
             _drop(store, view.session)
         return 0
     with store.locked(session, lambda: talk.notice(f"waiting for another command on session {session.name}")):
-        _drop(store, settled(store, store.load(session.name), talk))
+        try:
+            session = settled(store, store.load(session.name), talk)
+        except DamagedSession:  # it is given up anyway
+            session = replace(store.load(session.name), doing="", journal="", then="")
+        _drop(store, session)
     return 0
 
 

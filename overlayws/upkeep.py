@@ -54,12 +54,14 @@ def settled(store: Store, session: Session, talk: Talk) -> Session:
         from overlayws.run.leftovers import clean
 
         clean(session.outside)  # before anything is read: a container may still be writing
+        check_layer(session)
         talk.warning(f"a command in session {session.name} was interrupted; what it changed until then is kept")
         # Entering and leaving completes the upperdir (the copy backend compares its private copy with the base).
         with backend_of(session).mounted(session.layer):
             pass
         session = captured(session, state="interrupted")
     elif session.doing == "drop":
+        check_layer(session)
         session = captured(session, state=session.then or session.state)
     elif session.doing == "discard":
         drop_layer(session)
@@ -75,6 +77,13 @@ def settled(store: Store, session: Session, talk: Talk) -> Session:
     store.save(session)
     tidied(session)
     return session
+
+
+def check_layer(session: Session) -> None:
+    """Raises DamagedSession where the upperdir is gone: nothing can be captured of it, or built on it."""
+    if not session.layer.upperdir.is_dir():
+        hint = f"overlayws discard {session.name}; what was captured before can still be shown and applied"
+        raise DamagedSession(session.name, f"{session.layer.upperdir} is gone", hint=hint)
 
 
 def tidied(session: Session) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from overlayws.errors import UnableError, UsageError
+from overlayws.locking import flock
 
 _PATIENCE = 1.0  # seconds of waiting in silence
-_POLL = 0.02
 
 
 @contextmanager
@@ -27,27 +25,10 @@ def workspace_lock(state: Path, workspace: Path, waiting: Callable[[], None] = l
     except OSError as error:
         raise UsageError(f"no workspace at {workspace}: {error.strerror}", hint="give an existing one") from error
     directory = state / "locks"
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Never removed: a lock on a removed file would not keep out who makes a new one.
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(directory / f"workspace-{st.st_dev}-{st.st_ino}", flags, 0o600)
-    except OSError as error:
-        raise UnableError(f"cannot lock {workspace}: {error.strerror}", hint=f"check {directory}") from error
-    try:
-        _wait(fd, waiting)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _wait(fd: int, waiting: Callable[[], None]) -> None:
-    started = time.monotonic()
-    while time.monotonic() - started < _PATIENCE:
+    with ExitStack() as held:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            time.sleep(_POLL)
-    waiting()
-    fcntl.flock(fd, fcntl.LOCK_EX)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held.enter_context(flock(directory / f"workspace-{st.st_dev}-{st.st_ino}", waiting, _PATIENCE))
+        except OSError as error:
+            raise UnableError(f"cannot lock {workspace}: {error.strerror}", hint=f"check {directory}") from error
+        yield

@@ -7,7 +7,6 @@ lock (flock(2), which the kernel drops with its holder) until the session that u
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import secrets
@@ -25,6 +24,7 @@ from overlayws.base.manifest import SCHEMA, Manifest, ManifestError
 from overlayws.base.report import warnings
 from overlayws.base.repository import make_repository, renew_repository
 from overlayws.errors import UnableError
+from overlayws.locking import flock
 from overlayws.source.remove import remove_tree
 
 _MAKING, _REMOVED, _LOCK = ".making-", ".removed-", ".lock-"
@@ -53,7 +53,7 @@ class Shelf:
         """
         try:
             self.directory.mkdir(mode=0o700, exist_ok=True)
-            lock = _flock(self._lock(group(workspace)), waiting)
+            lock = flock(self._lock(group(workspace)), waiting)
             lock.__enter__()
         except OSError as error:
             raise UnableError(
@@ -141,7 +141,7 @@ class Shelf:
             return []
         for ours in sorted(g for g in groups if g and not g.startswith(".")):
             try:
-                with _flock(self._lock(ours), _raise_busy):
+                with flock(self._lock(ours), _raise_busy):
                     self._sweep(ours)
                     removed += [name for name in self._newest(ours) if not used(name) and self._remove(name)]
             except BlockingIOError:
@@ -191,17 +191,3 @@ def group(workspace: Path) -> str:
 
 def _raise_busy() -> None:
     raise BlockingIOError
-
-
-@contextmanager
-def _flock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            busy()
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)

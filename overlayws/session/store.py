@@ -7,16 +7,16 @@ either no session or a complete one. Every lock is flock(2): the kernel drops it
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from overlayws.atomic import fsync_dir, write_atomic
 from overlayws.errors import OverlaywsError, UnableError, UsageError
+from overlayws.locking import flock
 from overlayws.session.names import checked, invent
 from overlayws.session.record import DamagedSession, from_bytes, to_bytes
 from overlayws.session.session import Session
@@ -296,17 +296,9 @@ def _still_starting() -> None:
 
 @contextmanager
 def _flock(path: Path, busy: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold an exclusive flock on ``path``; ``busy`` is called when another holds it, before waiting for it."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise UnableError(f"cannot lock {path}: {error.strerror}") from error
-    try:
+    with ExitStack() as held:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            busy()
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            held.enter_context(flock(path, busy))
+        except OSError as error:
+            raise UnableError(f"cannot lock {path}: {error.strerror}") from error
         yield
-    finally:
-        os.close(fd)

@@ -150,3 +150,25 @@ def test_a_session_directory_that_lost_its_files_can_be_removed(session: Program
     assert "session.json is missing" in session("status", "s", code=4).error
     session("gc", "--damaged", "--yes")
     assert not directory.exists()
+
+
+def test_an_upperdir_that_was_removed_is_damage_and_what_was_captured_stays(session: Program, workspace: Path) -> None:
+    shutil.rmtree(session.session("s") / "upper")
+    for command in (["run", "s", "--", "true"], ["discard", "s", "README.md", "--yes"]):
+        done = session(*command, code=4)
+        assert "upper is gone" in done.error
+    assert b"more" in session("diff", "s").out
+    session("apply", "s", "--yes")
+    assert not (workspace / "docs/guide.txt").exists()
+    session("undo", "s", "--yes")
+    session("run", "other", "--", "true")
+    session("discard", "s", "--yes")
+
+
+def test_a_session_whose_upperdir_was_removed_while_it_was_interrupted_can_be_discarded(session: Program) -> None:
+    file = session.session("s") / "session.json"
+    file.write_text(file.read_text().replace('"doing": ""', '"doing": "capture"'))
+    shutil.rmtree(session.session("s") / "upper")
+    assert "upper is gone" in session("diff", "s", code=4).error
+    session("discard", "s", "--yes")
+    assert "discarded" in session("list").out.decode()
