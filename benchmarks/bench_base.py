@@ -21,6 +21,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.changed import make_files
 from overlayws.base.judge import Judge
+from overlayws.base.live_build import build_live
 from overlayws.base.shelf import Shelf, Shelved
 from overlayws.filter.contents import ContentPolicy, Inspector
 from overlayws.filter.sources import load_filter
@@ -127,3 +128,14 @@ def test_one_file_changed(benchmark: BenchmarkFixture, tree: Tree, own_git: bool
 
     benchmark.group = f"start, {tree.files} files"
     assert not benchmark.pedantic(lambda: obtain(tree, shelf, own_git=own_git), setup=edit, rounds=tree.rounds).reused
+
+
+def test_live(benchmark: BenchmarkFixture, tree: Tree) -> None:
+    """`--base live`, all that a start makes; the mount, which a run makes, is a few milliseconds more."""
+    judge = Judge(load_filter(tree.workspace), Inspector(ContentPolicy(key=KEY)))
+
+    def run(to: Path) -> None:
+        to.mkdir()
+        build_live(tree.workspace, to, judge)
+
+    measure(benchmark, tree, run)

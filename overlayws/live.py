@@ -49,7 +49,10 @@ def make_base(session: Session, judge: Judge, *, scan: bool, talk: Talk) -> Base
 
     session.base.mkdir(mode=0o700)
     base = build_live(session.workspace, session.base, judge, talk.progress, scan=scan)
-    write_atomic(session.base / _RULES, to_bytes(judge.rules, judge.also))
+    write_atomic(
+        session.base / _RULES,
+        to_bytes(judge.rules, judge.also, judge.inspector is not None and judge.inspector.policy.env),
+    )
     said = (_SAID,) if scan else (_SAID, _NOT_SCANNED)
     return replace(base, warnings=(*said, *base.warnings))
 
@@ -126,16 +129,16 @@ def watched(session: Session, talk: Talk) -> Iterator[None]:
 class _Watcher:
     def __init__(self, session: Session, talk: Talk, watch: Watch) -> None:
         from overlayws.base.judge import Judge
-        from overlayws.filter.contents import Inspector
+        from overlayws.filter.contents import ContentPolicy, Inspector
         from overlayws.filter.saved import from_bytes
         from overlayws.session.record import DamagedSession
 
         self._session, self._talk, self._watch = session, talk, watch
         try:
-            rules, also = from_bytes((session.base / _RULES).read_bytes())
+            rules, also, env = from_bytes((session.base / _RULES).read_bytes())
         except (OSError, ValueError) as error:
             raise DamagedSession(session.name, f"cannot read its rules: {error}", hint="start it again") from None
-        self._judge = Judge(rules, Inspector(), also)
+        self._judge = Judge(rules, Inspector(ContentPolicy(env=env)), also)
         with LiveManifest(session.manifest, session.workspace) as manifest:
             self._hidden = manifest.all_hidden()
             self._redacted = manifest.redacted()

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from overlayws.errors import OverlaywsError, UnableError, UsageError
 from overlayws.run.limits import Limits
+from overlayws.session.config import policy, settings
 from overlayws.session.places import checked_workspace, user_config
 from overlayws.session.session import BASES, Session
 from overlayws.session.store import Store
 from overlayws.upkeep import SILENT, Talk, captured, default_store, drop_bases, recover, shelf_of
 
 if TYPE_CHECKING:
+    from overlayws.base.build import Base
     from overlayws.base.judge import Judge
     from overlayws.base.preview import Preview
 
@@ -46,6 +48,7 @@ def start(
     confinement: Confinement | None = None,
     base: str = "copy",
     scan: bool = False,
+    gitleaks: bool = False,
     git: str = "auto",
     ignore_files: Sequence[Path] = (),
     hide: Sequence[str] = (),
@@ -56,13 +59,14 @@ def start(
     """Make a session of ``workspace``: a sanitized base, an empty upperdir. Nothing is run yet: see ``run``.
 
     The base is shared with the other sessions on an unchanged workspace; with ``base="live"`` it is the workspace
-    itself, below a mask (``scan``: the contents of its files are judged too). ``gitignore`` hides what git ignores.
+    itself, below a mask (``scan``: the contents of its files are judged too). ``gitignore`` hides what git ignores,
+    ``gitleaks`` asks that program too.
 
     Raises UsageError (not a workspace, a bad pattern, a name that is taken), UnableError (no backend, no sandbox,
     unreadable files, no space), BlockedError for a file whose content refuses the start.
     """
     from overlayws import live
-    from overlayws.filter.contents import ContentPolicy, Inspector
+    from overlayws.filter.contents import Inspector
     from overlayws.layer.all_backends import choose as choose_backend
     from overlayws.run.all_sandboxes import choose as choose_sandbox
 
@@ -75,6 +79,8 @@ def start(
     store.prepare()
     recover(store, talk=talk)
     judge = _judge(root, ignore_files, hide, show, gitignore)
+    opinion = settings().gitleaks
+    opinion = "warn" if gitleaks and opinion == "off" else opinion
     if base not in BASES:
         raise UsageError(f"no base is called {base!r}", hint=f"one of: {', '.join(BASES)}")
     if base == "live":
@@ -94,7 +100,7 @@ def start(
     waiting = f"waiting for another start on {root}"
     # Held until the session is saved: gc must not take the base away before.
     with writing(store), shelf.locked(root, lambda: talk.notice(waiting)), store.creating(name) as (final, scratch):
-        judge = replace(judge, inspector=Inspector(ContentPolicy(key=shelf.key(root))))
+        judge = replace(judge, inspector=Inspector(policy(shelf.key(root))))
         session = Session(
             name=final,
             directory=scratch,
@@ -120,6 +126,8 @@ def start(
         else:
             shelved = shelf.obtain(root, judge, own_git=own_git, progress=talk.progress)
             session, made = replace(session, base_id=shelved.id), shelved.base
+            if opinion != "off":
+                made = _second_opinion(opinion, root, made, talk)
         session = replace(session, warnings=made.warnings)
         os.chmod(session.layer.upperdir, made.lowerdir.stat().st_mode & 0o777)
         store.save(captured(session, state="new"))
@@ -199,7 +207,21 @@ def _judge(
     also = ignored_by_git(root, os.environ, every_file=bool(show)) if gitignore else {}
     for path in spared(rules, also):  # --show is the last word
         del also[path]
-    return Judge(rules, Inspector(), also)
+    return Judge(rules, Inspector(policy()), also)
+
+
+def _second_opinion(how: str, root: Path, base: Base, talk: Talk) -> Base:
+    """The base, with what gitleaks has to say about it. Raises BlockedError where ``how`` is ``block``."""
+    from overlayws.base.contents import blocked
+    from overlayws.base.gitleaks import find_program, gitleaks
+
+    talk.progress("asking gitleaks", 0, 0)
+    found = gitleaks(find_program(os.environ.get("PATH", ""), root), base.lowerdir.parent)
+    if found and how == "block":
+        raise blocked([replace(finding, rule=f"gitleaks: {finding.rule}") for finding in found])
+    shown = ", ".join(f"{f.path!r} line {f.line} ({f.rule})" for f in found[:5])
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return replace(base, warnings=(*base.warnings, f"gitleaks finds what is shown: {shown}{more}")) if found else base
 
 
 def _user_rules() -> bytes | None:

@@ -175,9 +175,10 @@ def shelf_of(store: Store) -> Shelf:
 
 def redactor(store: Store, session: Session) -> Callable[[str, bytes], bytes | None]:
     """What replaces the secrets of a file as the start of ``session`` did."""
-    from overlayws.filter.contents import ContentPolicy, Inspector
+    from overlayws.filter.contents import Inspector
+    from overlayws.session.config import policy
 
-    return Inspector(ContentPolicy(key=shelf_of(store).key(session.workspace))).redacted
+    return Inspector(policy(shelf_of(store).key(session.workspace))).redacted
 
 
 def drop_bases(store: Store, workspace: Path | None = None) -> list[str]:

@@ -30,6 +30,9 @@ from overlayws.session.store import Store
 )  # fmt: skip
 @click.option("--base", type=click.Choice(BASES), default="copy",
               help="The lowerdir: a frozen sanitized copy, or the workspace itself below a mask.")  # fmt: skip
+@click.option(
+    "--gitleaks", is_flag=True, help="Ask gitleaks for a second opinion on what is shown; it must be installed."
+)
 @click.option("--scan", is_flag=True, help="With --base live: look into every file for secrets, as copy does.")
 @click.option("--git", type=click.Choice(["auto", "fresh", "none"]), default="auto",
               help="Whether the program gets a repository of its own (auto: if the workspace is one).")  # fmt: skip
@@ -67,6 +70,7 @@ def start_command(
     backend: str,
     sandbox: str,
     base: str,
+    gitleaks: bool,
     scan: bool,
     git: str,
     ignore_files: tuple[str, ...],
@@ -99,6 +103,8 @@ def start_command(
     command = command_of(context)
     if no_run and command:
         raise UsageError("--no-run runs no command", hint="leave the command out, or --no-run")
+    if gitleaks and base == "live":
+        raise UsageError("--gitleaks is for --base copy", hint="there is no copy of the workspace that it could search")
     if scan and base != "live":
         raise UsageError("--scan is for --base live", hint="--base copy looks into every file anyway")
     if as_json and not dry_run:
@@ -127,6 +133,7 @@ def start_command(
                 confinement=confinement,
                 base=base,
                 scan=scan,
+                gitleaks=gitleaks,
                 git=git,
                 ignore_files=[Path(f) for f in ignore_files],
                 hide=hide,
