@@ -10,6 +10,7 @@ LARGEST = 16 << 30  # bytes; a sparse file of a terabyte takes no disk, but its 
 _HOLES = 16 << 30  # bytes of holes hashed in one scan: a minute
 # Directories can be nested so that their paths come to gigabytes: 1,500 levels of names of 250 bytes are 280 MB.
 _DEEPEST, _LONGEST, _NAMES = 2000, 1 << 16, 128 << 20  # levels; characters of one path, and of all
+_ROW = 64  # what a change counts besides its path: so a million changes are remembered, in about 800 bytes each
 
 
 def too_large(why: str) -> OSError:
@@ -41,5 +42,5 @@ class Bounds:
 
     def remembers(self, path: str) -> bool:
         """Whether there is room for one more change."""
-        self._names -= len(path)
+        self._names -= len(path) + _ROW
         return self._names >= 0

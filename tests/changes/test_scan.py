@@ -290,7 +290,7 @@ def test_names_that_come_to_gigabytes_are_a_problem_and_take_no_time(tmp_path: P
 
 
 def test_more_names_than_memory_is_for_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overlayws.changes.bounds._NAMES", 1000)
+    monkeypatch.setattr("overlayws.changes.bounds._NAMES", 9000)
     case = make_case(tmp_path, {}, {f"file{n:04}": "" for n in range(500)})
     changeset = case.scan()
     (problem,) = changeset.problems
