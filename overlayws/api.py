@@ -99,6 +99,10 @@ def run(
             if result is not None or isinstance(error, NotStartedError):
                 raise
             raise NotStartedError(error.message, hint=error.hint) from error
+        except UsageError:  # of the sandbox, which cannot do what was asked for: nothing was run
+            with suppress(OverlaywsError):
+                store.save(before)
+            raise
         except BaseException:
             with suppress(OverlaywsError):
                 store.save(replace(session, state="interrupted", doing="capture"))

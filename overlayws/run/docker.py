@@ -55,6 +55,7 @@ def prepared(spec: RunSpec, mount: Mount, runtime: Runtime | None = None) -> Ite
     with ExitStack() as stack:
         client = connect()
         stack.callback(client.close)
+        _check_tools(spec, _socket_of(client))
         label = {LABEL: os.fspath(mount.merged.parent)}
         record.write(engine=_socket_of(client))
         workdir = None if mount.layer is None else mount.layer.workdir
@@ -89,6 +90,16 @@ def prepared(spec: RunSpec, mount: Mount, runtime: Runtime | None = None) -> Ite
             return _concluded(client, made, result)
 
         yield Prepared(launch, (), conclude, runtime.notices(spec.limits) if runtime else ())
+
+
+def _check_tools(spec: RunSpec, socket: str) -> None:
+    """Raises UsageError where --tools would show the engine's socket: a read-only bind does not stop connect(2)."""
+    for tool in spec.tools:
+        if os.path.realpath(socket).startswith(os.path.realpath(tool).rstrip("/") + "/"):
+            raise UsageError(
+                f"--tools {tool} holds the socket of the container engine, which is as good as root",
+                hint="name a directory without it",
+            )
 
 
 def _described(client: Any, spec: RunSpec, mount: Mount, runtime: Runtime | None, label: dict[str, str]) -> Container:

@@ -84,6 +84,14 @@ def test_an_image_that_is_not_there_is_one_line(words: list[str], complaint: str
     assert overlayws("list").out == b""
 
 
+def test_the_engines_own_socket_is_never_shown(overlayws: Program) -> None:
+    place = os.path.dirname(engine.host().removeprefix("unix://"))
+    words = ["--sandbox", "docker", "--tools", place, "--", "true"]
+    done = overlayws("start", *words, env=environment("docker"), code=2)
+    assert "holds the socket of the container engine" in done.error
+    assert overlayws("list").out == b""
+
+
 def test_names_that_are_none_and_directories_that_are_none(overlayws: Program, tmp_path: Path) -> None:
     env = environment("docker")
     assert "no name of an image" in overlayws("image", "import", tmp_path, "../x", env=env, code=2).error
@@ -104,6 +112,13 @@ def test_a_runtime_that_keeps_writes_to_itself_is_never_no_changes(
     env = {**environment("gvisor"), "PYTHONPATH": str(proxy)}
     done = overlayws("start", "--sandbox", "gvisor", "--", "touch", "new", env=env, code=125)
     assert "what is written to the workspace is lost" in done.error
+
+
+@pytest.mark.gvisor
+def test_gvisor_has_no_way_to_the_hosts_network(overlayws: Program) -> None:
+    words = ["--sandbox", "gvisor", "--network", "host", "--", "true"]
+    assert "network" in overlayws("start", *words, env=environment("gvisor"), code=2).error
+    assert overlayws("list").out == b""
 
 
 @pytest.mark.gvisor
