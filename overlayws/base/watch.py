@@ -7,6 +7,7 @@ import errno
 import os
 import select
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ _OVERFLOW, _IGNORED, _IS_DIRECTORY = 0x4000, 0x8000, 0x40000000
 _APPEARED, _GONE = _CREATE | _MOVED_TO, _DELETE | _MOVED_FROM
 _WANTED = _ATTRIB | _CLOSE_WRITE | _APPEARED | _GONE
 _HEAD = struct.Struct("iIII")  # struct inotify_event, without the name
-_BUFFER = 1 << 16
+_BUFFER = 4096  # some hundred events at most, between two looks at the clock
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,12 +59,18 @@ class Watch:
             self.full = True
 
     def events(self, wake: int) -> Iterator[Event]:
-        """What happens, until the descriptor ``wake`` can be read; what happened before that is told too."""
+        """What happens, until the descriptor ``wake`` can be read; what happened before that is told too, as far as
+        that is done in two seconds (somebody may write all the time)."""
+        deadline = None
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         poll.register(wake, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll()}
+            if wake in ready:
+                deadline = deadline or time.monotonic() + 2
+                if time.monotonic() > deadline:
+                    return
             try:
                 data = os.read(self._fd, _BUFFER)
             except BlockingIOError:
