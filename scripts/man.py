@@ -38,8 +38,17 @@ def pages() -> dict[str, str]:
     for name, short in COMMANDS.items():
         command = cli.get_command(top, name)
         assert command is not None
-        context = click.Context(command, parent=top, info_name=name, help_option_names=["-h", "--help"])
-        found[f"overlayws-{name}.1"] = _page(context, short, [])
+        found |= _below(command, top, name, short)
+    return found
+
+
+def _below(command: click.Command, parent: click.Context, name: str, short: str) -> dict[str, str]:
+    context = click.Context(command, parent=parent, info_name=name, help_option_names=["-h", "--help"])
+    inner = command.commands if isinstance(command, click.Group) else {}
+    about = [(sub, one.get_short_help_str(100)) for sub, one in inner.items()]
+    found = {f"{context.command_path.replace(' ', '-')}.1": _page(context, short, about)}
+    for sub, one in inner.items():
+        found |= _below(one, context, sub, one.get_short_help_str(100))
     return found
 
 
@@ -54,7 +63,7 @@ def _page(context: click.Context, short: str, commands: list[tuple[str, str]]) -
     page.options = [(option, _escaped(about)) for option, about in (r for r in records if r and r[1])]
     page.commands = commands
     text = str(page)
-    if commands:
+    if context.parent is None:
         text += _exit_status() + _FILES
     else:
         text += ".SH SEE ALSO\n.BR overlayws (1)\n"
