@@ -19,14 +19,17 @@ from overlayws.apply.execute import execute, undo
 from overlayws.apply.plan import plan_apply
 from overlayws.base.build import build_base
 from overlayws.base.manifest import Manifest
-from overlayws.changes.contents import TreeContents
+from overlayws.changes.change import ChangeSet
+from overlayws.changes.contents import Contents, TreeContents
+from overlayws.changes.render import patch
 from overlayws.changes.scan import scan
 from overlayws.filter.sources import load_filter
 from overlayws.layer.all_backends import BACKENDS
 from overlayws.layer.mount import Layer
+from overlayws.source.entry import Kind
 from overlayws.source.remove import remove_tree
 from tests import operations
-from tests.trees import Dir, File, Symlink, make_tree
+from tests.trees import Dir, File, Symlink, make_tree, read_tree
 
 SEEDS = int(os.environ.get("OVERLAYWS_SEEDS", "200"))
 PER_TEST = 20
@@ -85,6 +88,8 @@ def _one(backend: str, seed: int, where: Path, original: Path, lowerdir: Path, m
     with Manifest(manifest_file) as manifest, TreeContents(lowerdir) as base, TreeContents(layer.upperdir) as theirs:
         changeset = scan(layer, manifest, BACKENDS[backend].XATTR_PREFIX, own_git=False)
         assert not changeset.problems
+        if seed % 4 == 0:
+            _patched(changeset, base, theirs, original, where / "patched")
 
         def plan(changes):  # type: ignore[no-untyped-def]
             made = plan_apply(workspace, changes, manifest, base, theirs, umask=0, allow=allow)
@@ -99,6 +104,26 @@ def _one(backend: str, seed: int, where: Path, original: Path, lowerdir: Path, m
         undo(where / "journal/1")
         assert operations.Operations(os.fspath(workspace), 0).view() == start
         assert _times(workspace) == before
+
+
+def _patched(changeset: ChangeSet, base: Contents, theirs: Contents, original: Path, clean: Path) -> None:
+    """``git apply`` of the exported patch gives the files and links that the program made."""
+    made, left_out = patch(changeset, base, theirs)
+    assert left_out == []
+    shutil.copytree(original, clean, symlinks=True)
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": os.fspath(clean.parent)}
+    command = ["git", "apply", "--whitespace=nowarn", "-"]
+    done = subprocess.run(command, cwd=clean, input=made, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0 or not made, done.stderr.decode(errors="replace")
+    found = read_tree(clean)
+    for change in changeset.changes:
+        node = found.get(change.path)
+        if change.after is None:
+            assert node is None or isinstance(node, Dir)
+        elif change.after.kind is Kind.SYMLINK:
+            assert isinstance(node, Symlink) and node.target == change.after.target
+        elif change.after.kind is Kind.FILE:
+            assert getattr(node, "content", None) == theirs.read(change.path, change.after), change.path
 
 
 def _times(root: Path) -> dict[str, int]:

@@ -105,6 +105,8 @@ def test_a_path_outside_or_without_changes_is_said(overlayws: Program, workspace
         assert "outside the workspace" in overlayws(*verb, "s", "../other", code=2).error
         assert "outside the workspace" in overlayws(*verb, "s", "/etc/passwd", code=2).error
         assert "nothing changed at 'src'" in overlayws(*verb, "s", "src", code=2).error
+        done = overlayws(*verb, "calm-oter", code=2)  # a session's name, mistyped
+        assert "nothing changed at 'calm-oter'" in done.error and "no session has that name" in done.err
         assert "an empty path" in overlayws(*verb, "s", "", code=2).error
     assert stamps(workspace) == before
 
