@@ -18,7 +18,7 @@ from pathlib import Path
 
 from overlayws.apply.record import checked_path, damaged
 from overlayws.atomic import fsync_dir
-from overlayws.beneath import Directories, open_directory
+from overlayws.beneath import Directories, open_directory, split
 
 READING = 0o500  # what looking at the names in a directory takes
 WRITING = 0o700  # what changing them takes
@@ -121,6 +121,7 @@ class Reach(Directories):
         super().__init__(root)
         self.log = log
         self.may: frozenset[str] | None = None  # the directories that may be opened; None: all of ours
+        self.nearest: dict[str, str] = {}  # path -> the nearest directory that exists, as ``existing`` found it
         self._need = need
 
     @property
@@ -144,8 +145,11 @@ class Reach(Directories):
         self.opened[path].final = mode
 
     def _reach(self, path: str) -> int:
+        above, name = split(path)
+        parent = self._open.get(above, -1)
         try:
-            fd = open_directory(self.root, path)
+            # Where the directory above is open a deep path costs one step, not one for each component.
+            fd = open_directory(parent, name) if parent >= 0 else open_directory(self.root, path)
         except PermissionError:
             if self.log is None:
                 raise

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from overlayws.apply.journal import Ground
+from overlayws.apply.locked import Reach
 from overlayws.apply.moves import all_xattrs, opened, xattr
 from overlayws.apply.record import Move, Node, Record, Values, in_order, node_of
 from overlayws.apply.stage import Places, existing, final_mode, stage_step
 from overlayws.apply.step import Action, Seen, Step
 from overlayws.apply.transaction import StepError, drift
-from overlayws.beneath import Directories, split
+from overlayws.beneath import split
 from overlayws.changes.contents import Contents
 from overlayws.errors import UnableError
 from overlayws.source.entry import Kind
@@ -20,7 +21,7 @@ from overlayws.source.entry import Kind
 _OPS = {Action.REMOVE: "take", Action.REMOVE_DIRECTORY: "rmdir", Action.MAKE_DIRECTORY: "mkdir"}
 
 
-def check_writable(directories: Directories, paths: Iterable[str]) -> None:
+def check_writable(directories: Reach, paths: Iterable[str]) -> None:
     """Raise UnableError unless names can be changed in the directories that ``paths`` are in; nothing is written."""
     for parent in sorted({split(path)[0] for path in paths}):
         try:
@@ -37,7 +38,7 @@ def check_writable(directories: Directories, paths: Iterable[str]) -> None:
         )
 
 
-def touched(steps: Iterable[tuple[str, bool]], directories: Directories) -> tuple[tuple[str, int], ...]:
+def touched(steps: Iterable[tuple[str, bool]], directories: Reach) -> tuple[tuple[str, int], ...]:
     """The directories whose names change, with their mtimes now (ns). ``steps``: path, and whether it is a
     directory that vanishes itself."""
     paths = set()

@@ -14,10 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from overlayws.apply.journal import HIDDEN, Ground, Journal, Place
+from overlayws.apply.locked import Reach
 from overlayws.apply.moves import all_xattrs, at, opened, set_xattrs
 from overlayws.apply.record import Node, Values, damaged, node_of
 from overlayws.apply.step import Action, Source, Step
-from overlayws.beneath import Directories, same_mount, split
+from overlayws.beneath import same_mount, split
 from overlayws.changes.contents import Contents
 from overlayws.source.entry import Kind, Xattrs
 
@@ -30,7 +31,7 @@ _KEPT_XATTRS = ("system.posix_acl_access", "security.selinux")
 class Places:
     """Chooses a stage for every directory: on the mount of the directory, in the journal where that will do."""
 
-    def __init__(self, journal: Journal, directories: Directories, token: str) -> None:
+    def __init__(self, journal: Journal, directories: Reach, token: str) -> None:
         self._directories = directories
         self._token = token
         self._chosen: dict[str, int] = {}
@@ -64,17 +65,30 @@ class Places:
         self.places.append(Place(f"{parent}/{name}" if parent else name, mtime_ns))
 
 
-def existing(directories: Directories, path: str) -> str:
-    """``path``, or the nearest directory above it that exists. Raises OSError."""
-    while path:
-        try:
-            directories.open(path)
-            break
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                raise
-            path = split(path)[0]
-    return path
+def existing(directories: Reach, path: str) -> str:
+    """``path``, or the nearest directory above it that exists, as it was before anything changed. Raises OSError."""
+    nearest, waiting = directories.nearest, []
+    if path not in nearest and _opens(directories, path):
+        nearest[path] = path
+    while path and path not in nearest:
+        waiting.append(path)
+        path = split(path)[0]
+    found = nearest.get(path, "")
+    for below in reversed(waiting):  # from the top: below what is missing nothing is looked for
+        if found == split(below)[0] and _opens(directories, below):
+            found = below
+        nearest[below] = found
+    return found
+
+
+def _opens(directories: Reach, path: str) -> bool:
+    try:
+        directories.open(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return False
+    return True
 
 
 def stage_step(ground: Ground, step: Step, stage: int, slot: int, theirs: Contents) -> Node:
@@ -111,7 +125,7 @@ def final_mode(ground: Ground, step: Step) -> int:
     return step.mode | (above.st_mode & stat.S_ISGID)
 
 
-def _fill(directories: Directories, out: int, step: Step, theirs: Contents) -> str | None:
+def _fill(directories: Reach, out: int, step: Step, theirs: Contents) -> str | None:
     assert step.after is not None
     if step.source is Source.THEIRS:
         if step.after.size <= _CHUNK:
@@ -180,7 +194,7 @@ def _give(name: str, fd: int, step: Step, above: os.stat_result) -> None:
             os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
 
 
-def _keep_attributes(directories: Directories, out: int, path: str) -> None:
+def _keep_attributes(directories: Reach, out: int, path: str) -> None:
     parent, name = split(path)
     here = f"/proc/self/fd/{directories.open(parent)}/{name}"  # there is no listxattrat(2) before Linux 6.13
     for key in os.listxattr(here, follow_symlinks=False):
