@@ -138,6 +138,8 @@ class Manifest:
         it since the start (``--base live``). Never for a frozen base."""
         return False
 
+    _longest: int | None = None  # bytes of the longest hidden path, once it was asked for
+
     def holds(self, path: str) -> bool:
         """Whether the base has something at ``path`` now. Of a frozen base its lowerdir alone tells."""
         return True
@@ -151,7 +153,15 @@ class Manifest:
     def hidden(self, path: str) -> Hidden | None:
         """The hidden path that ``path`` is or lies below, or None."""
         parts = os.fsencode(path).split(b"/")
-        prefixes = [b"/".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        if self._longest is None:
+            self._longest = self._query("SELECT ifnull(max(length(path)), 0) FROM hidden", ())[0][0]
+        # SQLite keeps what was bound to its last statements: of a deep path that would be gigabytes.
+        prefixes, length = [], -1
+        for n, part in enumerate(parts, 1):
+            length += len(part) + 1
+            if length > self._longest:
+                break
+            prefixes.append(b"/".join(parts[:n]))
         marks = ",".join("?" * len(prefixes))
         rows = self._query(f"SELECT path, kind, rule FROM hidden WHERE path IN ({marks})", tuple(prefixes))
         return _hidden(rows[0]) if rows else None
