@@ -7,9 +7,9 @@ import secrets
 from pathlib import Path
 
 
-def fsync_dir(path: Path) -> None:
-    """Make the names in a directory durable (fsync(2) on the directory). Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def fsync_path(path: Path) -> None:
+    """Make the content of a file, or the names in a directory, durable (fsync(2)). Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
@@ -32,4 +32,4 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    fsync_dir(path.parent)
+    fsync_path(path.parent)

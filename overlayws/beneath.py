@@ -12,6 +12,7 @@ import errno
 import functools
 import os
 import resource
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -105,6 +106,15 @@ def split(path: str) -> tuple[str, str]:
     """(parent, name); the parent of a top-level name is ''."""
     parent, _, name = path.rpartition("/")
     return parent, name
+
+
+def directories_above(paths: Iterable[str]) -> set[str]:
+    """Every directory above one of ``paths``, without the root."""
+    found: set[str] = set()
+    for path in paths:
+        while (path := split(path)[0]) and path not in found:
+            found.add(path)
+    return found
 
 
 _NOT_NAMES = frozenset(("", ".", ".."))

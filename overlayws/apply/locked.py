@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlayws.apply.record import checked_path, damaged
-from overlayws.atomic import fsync_dir
+from overlayws.atomic import fsync_path
 from overlayws.beneath import Directories, open_directory, split
 
 READING = 0o500  # what looking at the names in a directory takes
@@ -72,7 +72,7 @@ class Log:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             if not again:
                 self._write(os.fspath(self.workspace))
-                fsync_dir(self.path.parent)
+                fsync_path(self.path.parent)
         self._write([path, st.st_ino, mode])
         return self._add(path, st.st_ino, mode)
 

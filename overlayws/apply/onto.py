@@ -14,7 +14,7 @@ from overlayws.apply.refuse import refused
 from overlayws.apply.repository import GITLINK, Repository, Tracked
 from overlayws.apply.step import ApplyPlan, Conflict
 from overlayws.base.manifest import Manifest
-from overlayws.beneath import split
+from overlayws.beneath import directories_above, split
 from overlayws.changes.change import Change
 from overlayws.changes.contents import Contents
 from overlayws.source.entry import Entry, Kind
@@ -101,8 +101,8 @@ def _is_in(path: str, links: Iterable[str]) -> bool:
 def _check_out(repository: Repository, tracked: dict[str, Tracked], changed: set[str]) -> None:
     """Check out what the changes are compared with: the files at, above and below the changed paths, and the
     ``.gitignore`` files that may concern them."""
-    above = {"", *_above(changed)}
-    for directory in above & _above(tracked):  # also those of which no file is checked out
+    above = {"", *directories_above(changed)}
+    for directory in above & directories_above(tracked):  # also those of which no file is checked out
         (repository.tree / directory).mkdir(parents=True, exist_ok=True)
     wanted = []
     for path, at in tracked.items():
@@ -117,12 +117,3 @@ def _check_out(repository: Repository, tracked: dict[str, Tracked], changed: set
             if parent:
                 wanted.append(path)
     repository.check_out(wanted)
-
-
-def _above(paths: Iterable[str]) -> set[str]:
-    """Every directory above one of ``paths``."""
-    found: set[str] = set()
-    for path in paths:
-        while (path := split(path)[0]) and path not in found:
-            found.add(path)
-    return found

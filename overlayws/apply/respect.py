@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from overlayws.apply.look import Barred, Look
 from overlayws.apply.step import Action, Step
 from overlayws.base.manifest import Manifest
-from overlayws.beneath import split
+from overlayws.beneath import directories_above, split
 from overlayws.changes.change import Change
 from overlayws.errors import UnableError
 from overlayws.source.entry import Kind
@@ -30,7 +30,7 @@ def check_locks(
     made = {step.path for step in renaming if step.action is Action.MAKE_DIRECTORY}
     written = {split(step.path)[0] for step in renaming}
     locked = set()
-    for directory in sorted(_above(step.path for step in steps) - made):
+    for directory in sorted(directories_above(step.path for step in steps) - made):
         try:
             seen = look.seen(directory)
         except Barred:  # a symlink took its place since the plan looked: carrying it out refuses that
@@ -51,11 +51,3 @@ def check_locks(
                 hint="make it writable, then apply again; nothing was changed",
             )
     return frozenset(locked)
-
-
-def _above(paths: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    for path in paths:
-        while (path := split(path)[0]) and path not in found:
-            found.add(path)
-    return found

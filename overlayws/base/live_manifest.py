@@ -16,6 +16,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from overlayws.atomic import fsync_path
 from overlayws.base.files import user_xattrs
 from overlayws.base.live import DIRECTORY, FILE, KINDS, SYMLINK, Found, Names
 from overlayws.base.manifest import Manifest, Recorded, Row, pack, signed
@@ -196,11 +197,7 @@ def write_names(path: Path, found: Found) -> None:
         known = ((signed(dev), signed(ino), mtime) for (dev, ino), mtime in found.inodes.items())
         db.executemany("INSERT INTO inode VALUES (?, ?, ?)", known)
         db.execute("COMMIT")
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    fsync_path(path)
 
 
 def _row(listed: Names) -> tuple[bytes, int, bytes]:

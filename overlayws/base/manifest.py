@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
+from overlayws.atomic import fsync_path
 from overlayws.errors import UntrustedError
 from overlayws.source.entry import Entry, Kind, Stamp, Xattrs
 
@@ -245,11 +246,7 @@ def write_rows(
         )
         db.executemany("INSERT INTO skipped VALUES (?, ?)", ((os.fsencode(p), k.value) for p, k in skipped))
         db.execute("COMMIT")
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    fsync_path(path)
 
 
 def _uri(path: Path) -> str:

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from overlayws.atomic import fsync_dir, write_atomic
+from overlayws.atomic import fsync_path, write_atomic
 from overlayws.layer.cursor import Cursor
 from overlayws.layer.difference import difference
 from overlayws.layer.fill import fill
@@ -103,7 +103,7 @@ def _enter(layer: Layer) -> Stamps:
     if stamps is None:
         stamps = _copy(layer)
     captured.unlink(missing_ok=True)
-    fsync_dir(layer.workdir)
+    fsync_path(layer.workdir)
     return stamps
 
 
@@ -166,7 +166,7 @@ def _swap(made: Path, layer: Layer) -> None:
         # A file system without exchange; _enter finishes it after a crash in between.
         os.rename(layer.upperdir, _beside(layer, "replaced"))
         os.rename(made, layer.upperdir)
-    fsync_dir(layer.upperdir.parent)
+    fsync_path(layer.upperdir.parent)
 
 
 def _digest(upperdir: Path) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from overlayws.atomic import fsync_dir, write_atomic
+from overlayws.atomic import fsync_path, write_atomic
 from overlayws.errors import OverlaywsError, UnableError, UsageError
 from overlayws.locking import flock
 from overlayws.session.names import checked, invent
@@ -91,7 +91,7 @@ class Store:
             except BaseException:
                 remove_tree(scratch)
                 raise
-            fsync_dir(self.sessions)
+            fsync_path(self.sessions)
 
     def _free_name(self, name: str | None) -> str:
         if name is not None:
