@@ -220,7 +220,7 @@ def test_a_shell_has_job_control(person: Person, sandbox: str) -> None:
         person.type("\x1a")
         person.waits_for("Stopped")
         # `wait` may return before the job is gone, and bash does not exit while one is stopped.
-        person.type("kill -9 %1; while [ -n \"$(jobs -s)\" ]; do sleep 0.1; done; echo is=$((6*7))\r")
+        person.type('kill -9 %1; while [ -n "$(jobs -s)" ]; do sleep 0.1; done; echo is=$((6*7))\r')
         person.waits_for("is=42")
         person.type("exit 5\r")
         assert person.ended(process)["exit_code"] == 5
