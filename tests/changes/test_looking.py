@@ -91,6 +91,35 @@ def test_white_space_inside_of_a_line_is_never_folded(tmp_path: Path) -> None:
     assert "+rm -rf / tmp/x" in seen(tmp_path, "rm -rf /tmp/x\n", "rm -rf / tmp/x\n", name="f.js")
 
 
+def test_a_line_that_moved_is_no_indentation(tmp_path: Path) -> None:
+    before = "function login(user) {\n  verify(user);\n  log(user);\n  grant(user);\n}\n"
+    after = "function login(user) {\n  log(user);\n  grant(user);\n  verify(user);\n}\n"
+    lines = seen(tmp_path, before, after, name="a.js")
+    assert "-  verify(user);" in lines and "+  verify(user);" in lines
+    assert not any("folded" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["run.sh", "a.c"])
+@pytest.mark.parametrize("join", ["\\", "`", "^"])
+@pytest.mark.parametrize("back", [False, True])
+def test_a_space_after_what_joins_lines_is_shown(name: str, join: str, back: bool, tmp_path: Path) -> None:
+    sides = f"run {join}\n  --safe\n{LINES}", f"run {join} \n  --safe\n{LINES}".replace("line 9\n", "line 9 \n")
+    before, after = reversed(sides) if back else sides
+    lines = seen(tmp_path, before, after, name=name)
+    assert {f"-run {join}", f"+run {join} "} <= set(lines) or {f"-run {join} ", f"+run {join}"} <= set(lines)
+
+
+def test_a_space_after_what_joins_lines_is_no_indentation(tmp_path: Path) -> None:
+    lines = seen(tmp_path, "#define A \\\n  1\n", "  #define A \\ \n  1\n", name="a.c")
+    assert "+  #define A \\ " in lines
+
+
+@pytest.mark.parametrize("name", ["go", "js", "a.js/run", "a.vue", "a.svelte", "x.py", ".c"])
+def test_a_name_is_no_suffix(name: str, tmp_path: Path) -> None:
+    lines = seen(tmp_path, "if x:\n  y()\n  z()\n", "if x:\n  y()\nz()\n", name=name)
+    assert "+z()" in lines
+
+
 @pytest.mark.parametrize("name", ["evil.py", "Makefile", ".envrc", "no-suffix"])
 def test_a_nul_does_not_make_a_text_binary(name: str, tmp_path: Path) -> None:
     base = {name: LINES}
