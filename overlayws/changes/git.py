@@ -172,14 +172,12 @@ class PrivateRepository:
             lines = [b"%s diff\n" % _attribute_pattern(path) for path in sorted(self._textual)]
             (self._directory / "info/attributes").write_bytes(b"".join(lines))
 
-    def patch(self, *, context: int = 3, words: bool = False, renames: bool = True, ignore_ends: bool = False) -> bytes:
-        """The whole difference in git's patch format; ``git apply`` accepts it, except with ``words`` or
+    def patch(self, *, context: int = 3, renames: bool = True, ignore_ends: bool = False) -> bytes:
+        """The whole difference in git's patch format; ``git apply`` accepts it, except with
         ``ignore_ends`` (which takes lines for equal that differ only in white space at their end)."""
         options = ["-p", "--binary", "--full-index", f"-U{context}"]
         if ignore_ends:
             options.append("--ignore-space-at-eol")
-        if words:
-            options.append("--word-diff=plain")
         return self._diff([*options, *self._rename_options(renames)])
 
     def stats(self, *, renames: bool = True) -> list[FileStat]:

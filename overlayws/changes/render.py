@@ -31,20 +31,18 @@ def patch(
     theirs: Contents,
     *,
     context: int = 3,
-    words: bool = False,
     scratch: Path | None = None,
     limits: Limits = EXACT,
 ) -> tuple[bytes, list[Change]]:
     """(the exact difference in git's format, the changes that ``limits`` keep out of it).
 
-    ``git apply`` accepts it (with ``words`` it is for reading only). It was parsed back and compared (see ``verify``).
+    ``git apply`` accepts it. It was parsed back and compared (see ``verify``).
     What has no patch form is not in it either: ``git.without_patch`` names that. Raises as ``private_repository`` and
     ``verify``.
     """
     with private_repository(changeset, base, theirs, scratch=scratch, limits=limits) as repository:
-        made = repository.patch(context=context, words=words)
-        if not words:
-            verify(made, repository.changes, base)
+        made = repository.patch(context=context)
+        verify(made, repository.changes, base)
         return made, repository.left_out
 
 

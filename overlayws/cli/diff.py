@@ -84,7 +84,7 @@ def diff_command(
                     sections, missing = look.sections(context=context), look.left_out()
                     listed = rows(changeset, look.repository) if html is not None else []
             elif form is None:
-                patch, left_out = render.patch(*sides, context=context, words=word, scratch=scratch, limits=limits)
+                patch, left_out = render.patch(*sides, context=context, scratch=scratch, limits=limits)
                 missing = [not_shown(change) for change in left_out]
             else:
                 with private_repository(*sides, scratch=scratch, limits=limits) as repository:
@@ -102,7 +102,7 @@ def diff_command(
         click.echo(render.name_status(listed), nl=False)
     elif form == "stat":
         show_patch(render.stat(listed, colour=colour, everything=everything))
-    elif not terminal:
+    elif not terminal and not word:
         sys.stdout.buffer.write(patch)
     else:
         show_patch(words_for_terminal(patch, colour) if word else of_sections(sections, colour, cut=not everything))

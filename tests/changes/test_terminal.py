@@ -102,8 +102,63 @@ def test_binary_content_is_said_and_not_printed(tmp_path: Path) -> None:
 def test_words_are_coloured(tmp_path: Path) -> None:
     case = make_case(tmp_path, {"f": "one two\n"}, {"f": "one 2\x1b\n"})
     with case.base() as base, case.theirs() as theirs:
-        patch, _ = render.patch(case.scan(), base, theirs, words=True)
+        patch, _ = render.patch(case.scan(), base, theirs)
     assert words_for_terminal(patch, True).endswith("one \x1b[31m[-two-]\x1b[m\x1b[32m{+2\\x1b+}\x1b[m\n")
+
+
+def words(tmp_path: Path, before: Node, after: Node) -> list[str]:
+    """The lines of the only hunk."""
+    case = make_case(tmp_path, {"f": before}, {"f": after})
+    with case.base() as base, case.theirs() as theirs:
+        lines = words_for_terminal(render.patch(case.scan(), base, theirs)[0], False).splitlines()
+    return lines[next(n for n, line in enumerate(lines) if line.startswith("@@")) + 1 :]
+
+
+def test_a_line_of_the_content_does_not_end_the_words(tmp_path: Path) -> None:
+    lines = words(tmp_path, "a\nb\n", "a\nGIT binary patch\ndiff --git a/x b/x\nb\nevil()\n")
+    assert lines == [" a", "+GIT binary patch", "+diff --git a/x b/x", " b", "+evil()"]
+
+
+def test_a_changed_end_of_line_is_shown_with_words(tmp_path: Path) -> None:
+    before, after = "# never do this: x.danger()\n", "# never do this:\n    x.danger()\n"
+    assert words(tmp_path, before, after) == [f"-{before[:-1]}", "+# never do this:", "+    x.danger()"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines"),
+    [
+        ("run \\\n", "run \\ \n", ["~run \\{+ +}"]),
+        ("run x\n", "run  x\n", ["~run[- -]{+  +}x"]),
+        ("a b\n", "a b\r\n", ["~a b{+\\x0d+}"]),
+        ("x = 1\n", "x = 1", ["-x = 1", "+x = 1", "\\ No newline at end of file"]),
+        ("x = 1 y\nz = 1\n", "x = 2 y\nz = 2\n", ["~x = [-1-]{+2+} y", "~z = [-1-]{+2+}"]),
+        ("one\n", "two\n", ["-one", "+two"]),
+        ("x é y\n", "x è y\n", ["~x [-é-]{+è+} y"]),
+    ],
+)
+def test_every_change_within_a_line_is_marked(before: str, after: str, lines: list[str], tmp_path: Path) -> None:
+    assert words(tmp_path, before, after) == lines
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a b", "a x+} evil_call() {+y b"),
+        ("a {+ b", "a {+ c"),
+        ("a b", "a } evil() b"),
+        ("a [ b", "a c b"),
+        ("a [ b", "a [- b"),
+        ("a-] b", "a-] c"),
+        ("a + } b", "a +} b"),
+    ],
+)
+def test_what_the_program_wrote_does_not_pass_for_a_mark(before: str, after: str, tmp_path: Path) -> None:
+    lines = words(tmp_path, f"{before}\n", f"{after}\n")
+    text = "".join(lines)
+    if lines != [f"-{before}", f"+{after}"]:  # else each mark is there once, and what it holds is read back
+        assert text.count("[-") == text.count("-]") <= 1 and text.count("{+") == text.count("+}") <= 1
+        assert re.sub(r"\[-.*?-\]", "", text).replace("{+", "").replace("+}", "") == f"~{after}"
+        assert re.sub(r"\{\+.*?\+\}", "", text).replace("[-", "").replace("-]", "") == f"~{before}"
 
 
 def test_no_patch_is_no_text() -> None:

@@ -75,3 +75,10 @@ def test_what_is_too_large_for_a_patch_is_told_and_can_be_asked_for(overlayws: P
     assert b"+y" in done.out and b"big" not in done.out
     assert "not shown: big (added): nothing -> 70000000 bytes, sha256 " in done.err and "--all shows it" in done.err
     assert b"big" in overlayws("diff", "s", "--all").out
+
+
+def test_words_are_for_reading_also_in_a_file(overlayws: Program, workspace: Path) -> None:
+    make_tree(workspace, {"f": "one two\n"})
+    overlayws("start", "--name", "s", "--", "sh", "-c", "printf 'one \\033[2J\\nGIT binary patch\\n' > f; echo x > g")
+    lines = overlayws("diff", "s", "--word").out.decode().splitlines()
+    assert "+one \\x1b[2J" in lines and "+GIT binary patch" in lines and lines[-1] == "+x"
