@@ -14,7 +14,7 @@ from overlayws.errors import NotStartedError, OverlaywsError, UnableError
 from overlayws.session.places import default_home
 from overlayws.session.record import DamagedSession
 from overlayws.session.session import Session
-from overlayws.session.store import Store
+from overlayws.session.store import Store, probing
 
 if TYPE_CHECKING:
     from overlayws.base.manifest import Manifest
@@ -253,7 +253,6 @@ def import_image(directory: Path, name: str) -> str:
 def doctor(store: Store | None = None) -> dict[str, Any]:
     """What this machine can use, each found out by doing it once: backends, sandboxes, programs."""
     import shutil
-    import tempfile
 
     from overlayws.layer.all_backends import BACKENDS
     from overlayws.run.all_sandboxes import SANDBOXES
@@ -266,15 +265,19 @@ def doctor(store: Store | None = None) -> dict[str, Any]:
 
     try:
         store.prepare()
-        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=store.home) as scratch:
-            backends = [row(name, backend.unusable(Path(scratch))) for name, backend in BACKENDS.items()]
+        with probing(store.home, ".doctor-") as scratch:
+            backends = [row(name, backend.unusable(scratch)) for name, backend in BACKENDS.items()]
     except (OSError, UnableError) as error:
         why = f"{error.message}; {error.hint}" if isinstance(error, UnableError) else f"{store.home}: {error.strerror}"
         backends = [row(name, why) for name in BACKENDS]
     sandboxes = []
     for name, sandbox in SANDBOXES.items():
         by_effect = name in ("docker", "gvisor") and any(one["usable"] for one in backends)
-        reason = tried(sandbox, store.home) if by_effect else sandbox.unusable()
+        if by_effect:
+            with probing(store.home, ".probe-") as scratch:
+                reason = tried(sandbox, scratch)
+        else:
+            reason = sandbox.unusable()
         said = "no protection, never chosen by auto" if name == "none" else note(name)
         sandboxes.append(row(name, reason, said, auto=name == "bwrap"))
     git = shutil.which("git", path=_GIT_PATH)

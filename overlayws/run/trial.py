@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 from overlayws.errors import OverlaywsError
@@ -13,7 +12,6 @@ from overlayws.run import docker, gvisor
 from overlayws.run.environment import environment
 from overlayws.run.runner import start
 from overlayws.run.sandbox import RunSpec, Sandbox
-from overlayws.source.remove import remove_tree
 
 _SECONDS = 60.0
 _RUNTIME = '{"runtimes": {"runsc": {"path": "/usr/bin/runsc", "runtimeArgs": ["--host-uds=open", "--oci-seccomp"]}}}'
@@ -21,16 +19,18 @@ _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})")
 _REPAIRED = (1, 1, 12)  # of runc, for CVE-2024-21626
 
 
-def tried(sandbox: Sandbox, state: Path) -> str | None:
-    """Why a command cannot write to a layer below ``state`` in ``sandbox``, or None."""
+def tried(sandbox: Sandbox, scratch: Path) -> str | None:
+    """Why a command cannot write to a layer in ``scratch``, an own directory, in ``sandbox``, or None.
+
+    What is outside of our processes meanwhile is in the record ``scratch/outside``.
+    """
     if reason := sandbox.unusable():
         return reason
-    scratch = Path(tempfile.mkdtemp(prefix=".probe-", dir=state))
     try:
         layer = scratch_layer(scratch)
         layer.lowerdir.mkdir()
         spec = RunSpec(("touch", "made"), sandbox.place("/workspace"), environment({}), record=scratch / "outside")
-        with choose("auto", state)[1].mounted(layer) as mount, sandbox.prepared(spec, mount) as prepared:
+        with choose("auto", scratch.parent)[1].mounted(layer) as mount, sandbox.prepared(spec, mount) as prepared:
             result = start(prepared.launch, enter=prepared.enter, timeout=_SECONDS)
         if result.exit_code:
             return f"a command that writes a file ended with status {result.exit_code} in it"
@@ -38,8 +38,6 @@ def tried(sandbox: Sandbox, state: Path) -> str | None:
     except (OverlaywsError, OSError) as error:
         hint = f" ({error.hint})" if isinstance(error, OverlaywsError) and error.hint else ""
         return f"{error}{hint}"
-    finally:
-        remove_tree(scratch)
 
 
 def note(name: str) -> str:

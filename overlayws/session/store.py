@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from overlayws.atomic import fsync_path, write_atomic
@@ -27,7 +28,9 @@ _REMOVED = ".removed-"
 _YOUNG = 60  # seconds
 _DIFF = "overlayws-diff-"
 _PROBES = (".probe-", ".doctor-")
-_PROBE_AGE = 3600  # seconds: a probe takes less than one, and holds no lock
+_OUTSIDE = "outside"  # as Session.outside: the record of run/leftovers.py
+_PROBE_LOCK = "lock"  # held while the probe is going on
+_PROBE_AGE = 3600  # seconds: a backend's own probe takes less than one, and holds no lock
 
 
 class BusySession(OverlaywsError):
@@ -238,7 +241,10 @@ class Store:
             raise UnableError(f"cannot remove session {name}: {error.strerror}") from error
 
     def sweep(self) -> list[Path]:
-        """Remove what a crash left of sessions that were being made or removed; what was removed."""
+        """Remove what a crash left of sessions that were being made or removed; what was removed.
+
+        What cannot be removed is left: it is no part of the command that meets it, and the next one tries again.
+        """
         removed = []
         try:
             leftovers = [n for n in os.listdir(self.sessions) if n.startswith((_STARTING, _REMOVED))]
@@ -256,7 +262,7 @@ class Store:
                     continue  # its maker may be about to lock it
                 else:
                     remove_tree(path)
-            except (OverlaywsError, FileNotFoundError):
+            except (OverlaywsError, OSError):
                 continue  # it is being made, or was finished or removed meanwhile
             removed.append(path)
         return [*removed, *self._sweep_scratch()]
@@ -273,14 +279,42 @@ class Store:
                         for path in left:
                             remove_tree(path)
                     removed += left
-                except OverlaywsError:
+                except (OverlaywsError, OSError):
                     continue  # its diff is still going on
         for name in _listed(self.home):
-            path = self.home / name
-            if name.startswith(_PROBES) and time.time() - path.lstat().st_mtime > _PROBE_AGE:
-                remove_tree(path)
-                removed.append(path)
+            if name.startswith(_PROBES):
+                with suppress(OverlaywsError, OSError):
+                    removed += _swept_probe(self.home / name)
         return removed
+
+
+@contextmanager
+def probing(home: Path, prefix: str) -> Iterator[Path]:
+    """A directory to try something in, with what a crash may leave of it in its record (run/leftovers.py)."""
+    scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=home))
+    with _flock(scratch / _PROBE_LOCK):
+        try:
+            yield scratch
+        finally:
+            # What could not be taken away (a container, a mount) is left to the next command.
+            with suppress(OSError):
+                if not os.path.lexists(scratch / _OUTSIDE):
+                    remove_tree(scratch)
+
+
+def _swept_probe(path: Path) -> list[Path]:
+    from overlayws.run.leftovers import clean
+
+    if not os.path.lexists(path / _PROBE_LOCK):
+        if time.time() - path.lstat().st_mtime <= _PROBE_AGE:
+            return []
+        clean(path / _OUTSIDE)
+        remove_tree(path)
+        return [path]
+    with _flock(path / _PROBE_LOCK, _still_going_on):
+        clean(path / _OUTSIDE)  # first: a container may still have a mount in it
+        remove_tree(path)
+    return [path]
 
 
 def _listed(directory: Path) -> list[str]:
@@ -292,6 +326,10 @@ def _listed(directory: Path) -> list[str]:
 
 def _still_starting() -> None:
     raise BusySession("a session is being started")
+
+
+def _still_going_on() -> None:
+    raise BusySession("a probe is going on")
 
 
 @contextmanager

@@ -159,6 +159,28 @@ def test_after_kill_9_nothing_is_left_and_the_changes_are_kept(
     overlayws("run", "s", "--", "sh", "-c", "cat new", env=env)
 
 
+def test_after_kill_9_of_doctor_the_next_command_takes_its_trial_away(overlayws: Program, client: Any) -> None:
+    env = environment("docker")
+    overlayws("list", env=env)
+
+    def probes() -> list[Path]:
+        return [path for path in overlayws.home.glob(".*-*") if path.is_dir()]
+
+    def containers() -> list[str]:
+        found = client.containers(all=True, filters={"label": "overlayws.session"})
+        return [one["Id"] for one in found if one["Labels"]["overlayws.session"].startswith(str(overlayws.home))]
+
+    child = overlayws.started("doctor", env=env)
+    wait_until(lambda: any(b"container" in path.read_bytes() for path in overlayws.home.glob(".probe-*/outside")), "it")
+    kill(child)
+    assert probes()
+    for path in probes():
+        os.utime(path, (0, 0))
+    overlayws("list", env=env)
+    assert probes() == [] and containers() == []
+    assert mounts(overlayws.home) == []
+
+
 def test_when_overlayws_alone_is_killed_its_container_ends_at_once(overlayws: Program, client: Any) -> None:
     env = environment("docker")
     script = "echo ready; while :; do sleep 0.1; done"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from overlayws.errors import UnableError, UsageError
+from overlayws.locking import flock
 from overlayws.session.record import DamagedSession, as_dict, from_bytes, to_bytes
 from overlayws.session.session import Run, Session
 from overlayws.session.store import BusySession, Store
@@ -158,6 +160,41 @@ def test_what_a_killed_diff_or_probe_left_is_swept_but_not_that_of_a_running_one
     with store.locked(session):
         assert store.sweep() == [old]
     assert store.sweep() == [left] and new.exists()
+
+
+def test_a_probe_is_in_use_while_it_is_locked_whatever_its_age(store: Store, tmp_path: Path) -> None:
+    make(store, tmp_path)
+    left, used = store.home / ".probe-left", store.home / ".doctor-used"
+    for path in (left, used):
+        path.mkdir()
+        (path / "lock").touch()
+        (path / "outside").write_text("{}")
+    os.utime(used, (0, 0))
+    with flock(used / "lock"):
+        assert store.sweep() == [left]
+        assert (used / "outside").exists()
+    assert store.sweep() == [used]
+
+
+def test_what_cannot_be_removed_is_left_and_fails_no_command(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make(store, tmp_path)
+    damaged = store.home / ".probe-damaged"
+    left = [store.sessions / ".removed-x", session.directory / "overlayws-diff-x", store.home / ".probe-x", damaged]
+    for path in left:
+        path.mkdir()
+        os.utime(path, (0, 0))
+    (damaged / "outside").write_text("{")
+
+    def busy(path: Path) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), "merged")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("overlayws.session.store.remove_tree", busy)
+        assert store.sweep() == []
+    assert sorted(store.sweep()) == sorted(left[:3])
+    assert damaged.exists()  # who knows what it still holds
 
 
 def test_a_session_that_was_removed_cannot_be_locked(store: Store, tmp_path: Path) -> None:
