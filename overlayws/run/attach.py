@@ -147,6 +147,8 @@ class Streams:
         """Wait until the container shows itself, look for the canary, let it go on. Raises Refused."""
         word: str = plan["word"]
         said = self._line_with(word)
+        if f"{word}:covered".encode() in said:
+            raise Refused("something of the image's or the engine's is mounted over the workspace or in it")
         if f"{word}:unwritable".encode() in said:
             if plan["must"]:
                 raise Refused("the workspace cannot be written at its top, so nothing shows that writes are kept")

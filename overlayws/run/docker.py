@@ -21,9 +21,10 @@ from overlayws.errors import OverlaywsError, UsageError
 from overlayws.layer import outside
 from overlayws.layer.mount import Mount
 from overlayws.run import leftovers
-from overlayws.run.container import SIGNAL, WORKSPACE, Container, body
+from overlayws.run.container import SIGNAL, WORKSPACE, Container, body, check_places
 from overlayws.run.engine import LABEL, EngineError, connect, explained, one_line
 from overlayws.run.host_image import ensured
+from overlayws.run.images import check_reference
 from overlayws.run.limits import Limits, default
 from overlayws.run.root_view import UID, root_view
 from overlayws.run.sandbox import Launch, Prepared, RunResult, RunSpec
@@ -51,6 +52,9 @@ def prepared(spec: RunSpec, mount: Mount, runtime: Runtime | None = None) -> Ite
     """See ``Sandbox.prepared``. ``runtime``: gVisor's, None for the engine's own."""
     if any(character in spec.workspace for character in ":,"):
         raise UsageError(f"--workdir-at {spec.workspace!r} holds a : or a comma", hint="choose a plain path")
+    check_places(spec, {})
+    if spec.image:
+        check_reference(spec.image)
     record = leftovers.Record(spec.record)
     with ExitStack() as stack:
         client = connect()
@@ -110,6 +114,7 @@ def _described(client: Any, spec: RunSpec, mount: Mount, runtime: Runtime | None
         image = ensured(client, view)
     with explained(f"image {one_line(image)}"):
         about = client.inspect_image(image)
+    check_places(spec, about.get("Config") or {})
     root = os.geteuid() == 0
     return Container(
         image=about["Id"],

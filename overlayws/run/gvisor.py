@@ -20,7 +20,7 @@ from overlayws.layer.mount import Mount
 from overlayws.layer.outside import owned
 from overlayws.run import bundle, docker, leftovers
 from overlayws.run.cgroup import limited
-from overlayws.run.container import SIGNAL, WORKSPACE
+from overlayws.run.container import SIGNAL, WORKSPACE, check_places
 from overlayws.run.limits import Limits, default
 from overlayws.run.root_view import UID, root_view
 from overlayws.run.runsc_program import installed, platform
@@ -65,6 +65,7 @@ def prepared(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
 @contextmanager
 def alone(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
     """``runsc run`` of a bundle of our own. Needs root."""
+    check_places(spec, {})
     limits = spec.limits.or_else(default())
     program = installed() or "runsc"
     canary = "" if spec.read_only else f".overlayws-{secrets.token_hex(8)}"

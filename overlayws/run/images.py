@@ -9,12 +9,25 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from overlayws.errors import UsageError
+from overlayws.errors import NotStartedError, UsageError
 from overlayws.run.engine import connect, explained, one_line
 
 # Docker's reference grammar, without a registry's host and without a digest.
 _PART = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}})?\Z")
+# The whole of it: what the engine is asked about is a part of a path of its API.
+_HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?"
+_TAG = r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+_REFERENCE = re.compile(rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*{_TAG}\Z")
+
+
+def check_reference(name: str) -> None:
+    """Raises NotStartedError for what can be no image of the engine's."""
+    if not _REFERENCE.match(name):
+        raise NotStartedError(
+            f"image {name!r}: invalid reference format",
+            hint="name an image of the engine, such as project:1; overlayws image import makes one of a directory",
+        )
 
 
 def import_directory(directory: Path, name: str) -> str:

@@ -77,11 +77,55 @@ def test_a_container_of_an_imported_image(overlayws: Program, root_file_system: 
 @pytest.mark.parametrize("words, complaint", [
     (["start", "--sandbox", "docker", "--image", "no-such-image:1", "--", "true"], "No such image"),
     (["start", "--sandbox", "docker", "--image", "Not A Name", "--", "true"], "invalid reference format"),
+    (["start", "--sandbox", "docker", "--image", "/", ".", "--", "true"], "invalid reference format"),
+    (["start", "--sandbox", "docker", "--image", "../info", "--", "true"], "invalid reference format"),
 ])  # fmt: skip
 def test_an_image_that_is_not_there_is_one_line(words: list[str], complaint: str, overlayws: Program) -> None:
     done = overlayws(*words, env=environment("docker"), code=125)
     assert complaint in done.error
     assert overlayws("list").out == b""
+
+
+@pytest.mark.parametrize("words", [
+    ["--workdir-at", "/run"], ["--workdir-at", "/a:b"], ["--env", "HOME=relative"], ["--env", "HOME="],
+    ["--env", "HOME=/workspace/home"],
+])  # fmt: skip
+@pytest.mark.parametrize("kind", CONTAINED)
+def test_places_that_cannot_be_are_wrong_usage_and_leave_no_session(
+    kind: str, words: list[str], overlayws: Program
+) -> None:
+    if kind == "gvisor-alone" and "/a:b" in words:
+        pytest.skip("a colon is a character there")
+    env = environment(kind)
+    assert overlayws("start", "--sandbox", sandbox_of(kind), *words, "--", "true", env=env, code=2).error
+    assert overlayws("list").out == b""
+
+
+@pytest.mark.parametrize("options", [[], ["--read-only"]])
+@pytest.mark.parametrize("kind", [one for one in CONTAINED if one.values[0] != "gvisor-alone"])
+@pytest.mark.parametrize("volume", ["/workspace", "//workspace/.", "/workspace/src", "/behind"])
+def test_a_volume_of_an_image_never_takes_the_place_of_the_workspace(
+    volume: str, kind: str, options: list[str], overlayws: Program, root_file_system: Path, client: Any
+) -> None:
+    """A symlink of the image's included: only what is mounted tells. (gVisor mounts nothing through one.)"""
+    os.symlink("workspace", root_file_system / "behind")
+    (root_file_system / "workspace").mkdir()
+    name = f"overlayws-test/{os.getpid()}:volume"
+    archive = subprocess.run(["tar", "-C", root_file_system, "-c", "."], capture_output=True, check=True).stdout
+    client.import_image_from_data(
+        archive, repository=name.partition(":")[0], tag="volume", changes=[f"VOLUME {volume}"]
+    )
+    try:
+        words = ["--sandbox", kind, "--image", name, *options, "--", "sh", "-c", "echo new > new; cat README.md"]
+        done = overlayws("start", *words, env=environment(kind), code=None)
+        if (kind, volume) == ("gvisor", "/behind") and done.code == 0:
+            assert done.out == b"one\ntwo\nthree\n"
+            assert overlayws("diff", "--name-status").out == (b"" if options else b"A\tnew\n")
+            return
+        assert done.code == 125
+        assert "volume" in done.error or "mounted over the workspace" in done.error or "lost" in done.error
+    finally:
+        client.remove_image(name, force=True)
 
 
 def test_the_engines_own_socket_is_never_shown(overlayws: Program) -> None:

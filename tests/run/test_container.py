@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from overlayws.errors import UsageError
+from overlayws.errors import NotStartedError, UsageError
 from overlayws.run import leftovers
-from overlayws.run.container import Container, body, masked, shown
+from overlayws.run.container import Container, body, check_places, masked, shown
 from overlayws.run.limits import Limits, available, parse_size
 from overlayws.run.root_view import RootView
 from overlayws.run.sandbox import RunSpec
@@ -38,7 +38,7 @@ def test_everything_is_closed() -> None:
     request = body(SPEC, CONTAINER, LIMITS)
     host = request["HostConfig"]
     assert request["User"] == "1000:1000" and request["Cmd"] == ["make", "all"]
-    assert request["Entrypoint"][-2:] == ["/workspace/.canary", "w"]
+    assert request["Entrypoint"][-3:] == ["/workspace/.canary", "w", "/workspace"]
     assert host["CapDrop"] == ["ALL"] and "CapAdd" not in host and "Privileged" not in host and "PidMode" not in host
     assert host["SecurityOpt"][0] == "no-new-privileges" and host["SecurityOpt"][1].startswith("seccomp={")
     assert host["ReadonlyRootfs"] and host["NetworkMode"] == "none" and host["IpcMode"] == "private"
@@ -57,6 +57,32 @@ def test_what_an_image_asks_for_is_bounded() -> None:
     request = body(SPEC, replace(CONTAINER, image_config=config, view=None), LIMITS)
     assert "size=100m" in request["HostConfig"]["Tmpfs"]["/data"] and "relative" not in request["HostConfig"]["Tmpfs"]
     assert request["Healthcheck"] == {"Test": ["NONE"]}
+
+
+@pytest.mark.parametrize("declared", [
+    "/workspace", "/workspace/", "//workspace/.", "/x/../workspace", "/workspace/build", "/", "workspace", "relative",
+])  # fmt: skip
+def test_a_volume_of_an_image_never_covers_the_workspace(declared: str) -> None:
+    with pytest.raises(NotStartedError, match="declares a volume"):
+        check_places(SPEC, {"Volumes": {"/data": {}, declared: {}}})
+    check_places(SPEC, {"Volumes": {"/data": {}, "/workspaces": {}}})
+
+
+@pytest.mark.parametrize("changes", [
+    {"workspace": "/run"}, {"workspace": "/var"}, {"workspace": "/tmp"}, {"workspace": "/home"},
+    {"env": {"HOME": "/workspace/home"}}, {"env": {"HOME": "//workspace/./home/"}},
+    {"env": {"HOME": "/x/../workspace/h"}}, {"env": {"HOME": "relative"}}, {"env": {"HOME": ""}},
+])  # fmt: skip
+def test_the_workspace_is_never_below_memory_of_ours(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        check_places(replace(SPEC, **changes), {})
+    for fine in ({"workspace": "/home/agent/project"}, {"env": {"HOME": "/workspace/"}}, {"env": {"HOME": "/"}}):
+        check_places(replace(SPEC, **fine), {})  # type: ignore[arg-type]
+
+
+def test_a_workspace_is_named_to_the_gate_as_mountinfo_has_it() -> None:
+    entry = body(replace(SPEC, workspace="/a b\\c"), CONTAINER, LIMITS)["Entrypoint"]
+    assert entry[-1] == "/a\\040b\\134c"
 
 
 def test_gvisor_counts_processes_inside() -> None:
