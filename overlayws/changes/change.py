@@ -51,6 +51,15 @@ class Change:
         return entry.kind
 
 
+def permissions(before: Entry | None, after: Entry | None) -> str | None:
+    """``mode 0600 -> 0644`` where that is more than what a patch says, which has the execute bit only."""
+    if before is None or after is None or before.kind is not after.kind or before.kind is _SYMLINK:
+        return None
+    if before.mode ^ after.mode in (0, 0o111):
+        return None
+    return f"mode {before.mode:04o} -> {after.mode:04o}"
+
+
 @dataclass(frozen=True, slots=True)
 class Rename:
     """A deleted and an added file that are one file moved. Presentation: the change set keeps both changes."""

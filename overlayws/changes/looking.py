@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from overlayws.changes.change import Change, ChangeSet
+from overlayws.changes.change import Change, ChangeSet, permissions
 from overlayws.changes.contents import Contents
 from overlayws.changes.escape import quoted_path
 from overlayws.changes.folding import folded
@@ -27,6 +27,7 @@ class Looking:
     def sections(self, *, context: int = 3) -> list[Section]:
         """The files that have a patch form and are within the limits."""
         exact = list(sections(self.repository.patch(context=context)))
+        note_permissions(exact, self.repository.changes)
         decoded = {os.fsencode(path): encoding for path, encoding in self.repository.decoded.items()}
         for section in exact:
             old, new = names(section)
@@ -55,9 +56,20 @@ def looking(
         yield Looking(repository, everything)
 
 
+def note_permissions(found: Iterable[Section], changes: Iterable[Change]) -> None:
+    """Say in the notes what became of permissions that a patch does not have."""
+    known = {os.fsencode(change.path): change for change in changes}
+    for section in found:
+        old, new = names(section)
+        if old in known and new in known and (told := permissions(known[old].before, known[new].after)):
+            section.notes.append(told)
+
+
 def not_shown(change: Change) -> str:
     """What is said of a change whose content is not shown: size and digest, before and after."""
-    return f"not shown: {quoted_path(change.path)} ({change.status}): {_side(change.before)} -> {_side(change.after)}"
+    told = permissions(change.before, change.after)
+    status = f"{change.status}, {told}" if told else change.status
+    return f"not shown: {quoted_path(change.path)} ({status}): {_side(change.before)} -> {_side(change.after)}"
 
 
 def _side(entry: Entry | None) -> str:

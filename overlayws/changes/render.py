@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from overlayws.changes.change import Change, ChangeSet
+from overlayws.changes.change import Change, ChangeSet, permissions
 from overlayws.changes.contents import Contents
 from overlayws.changes.escape import quoted_path, visible
 from overlayws.changes.git import EXACT, Limits, private_repository
@@ -86,6 +86,9 @@ def _stat_lines(rows: Sequence[Row], width: int, colour: bool) -> list[str]:
             name = "..." + name[len(name) - name_width + 3 :]
         if _graphed(row):
             count = f"{count:>{count_width}} {_graph(row.added or 0, row.removed or 0, most, room, colour)}".rstrip()
+        told = permissions(row.before, row.after)
+        if told and row.status != "mode-changed":
+            count += f", {told}"
         lines.append(f" {name:<{name_width}} | {count}\n")
     return lines
 

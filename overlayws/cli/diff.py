@@ -51,11 +51,13 @@ def diff_command(
     """
     from overlayws.changes import html as pages
     from overlayws.changes import render
+    from overlayws.changes.change import permissions
     from overlayws.changes.git import EVERYTHING, EXACT, private_repository, without_patch
     from overlayws.changes.listing import rows
-    from overlayws.changes.looking import looking, not_shown
+    from overlayws.changes.looking import looking, not_shown, note_permissions
+    from overlayws.changes.sections import sections as parsed
     from overlayws.changes.shown import listed as shown
-    from overlayws.changes.terminal import of_sections, words_for_terminal
+    from overlayws.changes.terminal import of_sections, words_of_sections
 
     for name, given in (("--word", word), ("--html", html is not None)):
         if given and form:
@@ -86,6 +88,9 @@ def diff_command(
             elif form is None:
                 patch, left_out = render.patch(*sides, context=context, scratch=scratch, limits=limits)
                 missing = [not_shown(change) for change in left_out]
+                if word:
+                    sections = list(parsed(patch))
+                    note_permissions(sections, changeset.changes)
             else:
                 with private_repository(*sides, scratch=scratch, limits=limits) as repository:
                     listed = rows(changeset, repository)
@@ -105,12 +110,13 @@ def diff_command(
     elif not terminal and not word:
         sys.stdout.buffer.write(patch)
     else:
-        show_patch(words_for_terminal(patch, colour) if word else of_sections(sections, colour, cut=not everything))
+        show_patch(words_of_sections(sections, colour) if word else of_sections(sections, colour, cut=not everything))
     if form is None:
         for line in missing:
             warn(f"{line}; --all shows it" if not everything else line)
         for change in without_patch(shown(changeset)):
-            warn(f"not in the patch: {change.path} ({change.status})")
+            told = permissions(change.before, change.after)
+            warn(f"not in the patch: {change.path} ({change.status}{f', {told}' if told else ''})")
     for problem in changeset.problems:
         warn(f"not captured: {problem}")
     if not changeset.changes and form is None:

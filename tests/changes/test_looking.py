@@ -15,7 +15,7 @@ from overlayws.changes.listing import rows
 from overlayws.changes.looking import looking
 from overlayws.changes.render import patch, stat
 from overlayws.changes.terminal import of_sections
-from tests.changes.layers import Case, Upper, make_case
+from tests.changes.layers import Case, Upper, Whiteout, make_case
 from tests.trees import File, Node, Symlink, make_tree, read_tree
 
 LINES = "".join(f"line {n}\n" for n in range(60))
@@ -246,3 +246,32 @@ def test_the_page_escapes_everything_and_runs_nothing(tmp_path: Path) -> None:
     assert "<script" not in text and text.count("</pre>") == 3 and text.count("</html>") == 1
     assert "&lt;script&gt;" in text and "&lt;U+202E&gt;" in text and "\\x1b" in text
     assert "default-src 'none'" in text and " src=" not in text and "href" not in text and "url(" not in text
+
+
+@pytest.mark.parametrize(
+    ("modes", "told"),
+    [((0o600, 0o644), True), ((0o600, 0o755), True), ((0o755, 0o4755), True), ((0o644, 0o755), False),
+     ((0o755, 0o644), False), ((0o600, 0o600), False)],
+)  # fmt: skip
+@pytest.mark.parametrize("data", [b"new\n", b"\0" * 5000])
+def test_permissions_that_a_patch_does_not_have_are_said(
+    modes: tuple[int, int], told: bool, data: bytes, tmp_path: Path
+) -> None:
+    case = make_case(tmp_path, {"key": File(b"old\n", modes[0])}, {"key": File(data, modes[1])})
+    said = f"mode {modes[0]:04o} -> {modes[1]:04o}"
+    with case.base() as base, case.theirs() as theirs, looking(case.scan(), base, theirs) as looked:
+        listed = rows(case.scan(), looked.repository)
+        text = page(case.scan(), listed, looked.sections(), session="s", digest="sha256:0")
+    assert (f"({said})" in look(case)[0].splitlines()) is told
+    assert (f", {said}\n" in stat(listed)) is told
+    assert (f"modified, {said.replace('>', '&gt;')}" in text) is (f"({said.replace('>', '&gt;')})" in text) is told
+    assert said.encode() not in exact(case)
+
+
+def test_permissions_of_a_renamed_and_of_a_large_file_are_said(tmp_path: Path) -> None:
+    base = {"old": File(LINES.encode(), 0o600), "big": File(b"x\n" * (1 << 20), 0o600)}
+    upper: Upper = {"new": File(f"{LINES}evil()\n".encode(), 0o644), "big": File(b"y\n" * (1 << 20), 0o644)}
+    case = make_case(tmp_path, base, {**upper, "old": Whiteout()})
+    text, left_out = look(case)
+    assert "rename from old" in text and "(mode 0600 -> 0644)" in text.splitlines()
+    assert left_out[0].startswith("not shown: big (modified, mode 0600 -> 0644): ")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tests.cli.conftest import PROGRAM, Program
-from tests.trees import make_tree
+from tests.trees import File, make_tree
 
 
 def measured(program: Program, *arguments: str) -> tuple[bytes, int, float]:
@@ -82,3 +82,10 @@ def test_words_are_for_reading_also_in_a_file(overlayws: Program, workspace: Pat
     overlayws("start", "--name", "s", "--", "sh", "-c", "printf 'one \\033[2J\\nGIT binary patch\\n' > f; echo x > g")
     lines = overlayws("diff", "s", "--word").out.decode().splitlines()
     assert "+one \\x1b[2J" in lines and "+GIT binary patch" in lines and lines[-1] == "+x"
+
+
+def test_permissions_without_a_patch_form_are_said(overlayws: Program, workspace: Path) -> None:
+    make_tree(workspace, {"f": File(b"one\n", 0o600), "g": File(b"one\n", 0o600)})
+    overlayws("start", "--name", "s", "--", "sh", "-c", "echo two > f; chmod 644 f g")
+    assert "not in the patch: g (mode-changed, mode 0600 -> 0644)" in overlayws("diff", "s").err
+    assert b"\n(mode 0600 -> 0644)\n" in overlayws("diff", "s", "--word").out
