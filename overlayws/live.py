@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from overlayws.atomic import write_atomic
 from overlayws.base.live_build import build_live, finish_own, hide_more
-from overlayws.base.live_manifest import LiveManifest, write_again
+from overlayws.base.live_manifest import LiveManifest, write_again, write_inodes
 from overlayws.base.manifest import Hidden
 from overlayws.errors import OverlaywsError, UnableError
 from overlayws.session.session import Session
@@ -143,6 +144,10 @@ class _Watcher:
             self._hidden = manifest.all_hidden()
             self._redacted = manifest.redacted()
             self._inodes = manifest.inodes()
+        self._saved = dict(self._inodes)
+        self._lasting: frozenset[str] = frozenset()  # what was hidden before the run
+        self._moving: dict[int, str] = {}  # number of a rename -> the hidden or redacted name that went
+        self._gone: dict[str, None] = {}
         self._edited: dict[str, None] = {}
         self._failed = ""
         self._running = False
@@ -179,6 +184,8 @@ class _Watcher:
     def follow(self, wake: int) -> None:
         """Follow the events until ``wake`` can be read; runs in a thread of its own."""
         self._running = True
+        self._lasting = frozenset(self._hidden | self._redacted)
+        self._save()
         for event in self._watch.events(wake):
             try:
                 self._one(event)
@@ -189,18 +196,65 @@ class _Watcher:
         if event.lost:
             self.look_at("")
             return
-        if self._is_hidden(event.path):
+        source = self._moving.pop(event.move, None) if event.appeared else None
+        hidden = self._is_hidden(event.path)
+        if hidden or event.path in self._redacted:
+            self._note(event.path)  # an edit gives it another mtime, and often another inode
+            if event.gone:
+                self._gone[event.path] = None
+                if event.move:
+                    self._moving[event.move] = event.path
+        if hidden:
             return
         if event.appeared:
-            from overlayws.base.build import opened
-            from overlayws.base.live import look_one
-
-            with opened(self._session.workspace) as root:
-                self._hide(look_one(root, self._judge, event.path, self._inodes))
+            self._appeared(event, source)
             if event.directory and not self._is_hidden(event.path):
                 self.look_at(event.path)
         if not self._is_hidden(event.path) and not event.directory:
             self._edited[event.path] = None
+
+    def _appeared(self, event: Event, source: str | None) -> None:
+        """Hide the new name if need be. ``source`` is the hidden or redacted name that it had before, if it had one."""
+        from overlayws.base.build import opened
+        from overlayws.base.live import look_one, lstat
+        from overlayws.source.entry import Kind
+
+        path = event.path
+        with opened(self._session.workspace) as root:
+            if source is not None and source not in self._lasting and self._was_shown(path):
+                # Saved by way of a temporary name that a rule hides (*.tmp): an edit of what the program is shown.
+                st = lstat(root, path)
+                if st is not None:
+                    self._inodes.pop((st.st_dev, st.st_ino), None)
+                source = None
+            found = look_one(root, self._judge, path, self._inodes)
+        self._inodes |= found.inodes
+        if source is not None and not found.hidden and path not in found.redacted and path not in self._redacted:
+            # Also where it is gone again: the name that it has got then comes from this one.
+            kind = Kind.DIRECTORY if event.directory else Kind.FILE
+            found.hidden.append(Hidden(path, kind, f"another name of the hidden {source}"))
+        self._hide(found)
+
+    def _was_shown(self, path: str) -> bool:
+        with LiveManifest(self._session.manifest, self._session.workspace) as manifest:
+            return manifest.get(path) is not None
+
+    def _note(self, path: str) -> None:
+        """Note what a hidden or redacted name is by now, so that it is known under another name too."""
+        from overlayws.base.build import opened
+        from overlayws.base.live import lstat
+
+        with opened(self._session.workspace) as root:
+            st = lstat(root, path)
+        if st is not None and (stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode)):
+            self._inodes[st.st_dev, st.st_ino] = st.st_mtime_ns
+
+    def _save(self) -> None:
+        """Keep the inodes that are new for the runs to come."""
+        new = {key: mtime for key, mtime in self._inodes.items() if self._saved.get(key) != mtime}
+        if new:
+            write_inodes(self._session.manifest, new)
+            self._saved |= new
 
     def _is_hidden(self, path: str) -> bool:
         while path:
@@ -209,8 +263,17 @@ class _Watcher:
             path = path.rpartition("/")[0]
         return False
 
+    def _is_gone(self, path: str) -> bool:
+        return not os.path.lexists(self._session.workspace / path)
+
     def tell(self) -> None:
-        """Say what was seen."""
+        """Say what was seen, and keep it."""
+        self._save()
+        gone = sorted(path for path in self._gone if path in self._lasting and self._is_gone(path))
+        if gone:
+            self._talk.warning(
+                f"hidden, and removed or renamed while the program ran, which may have seen the new name: {_some(gone)}"
+            )
         edited = [path for path in self._edited if not self._is_hidden(path)]
         if edited:
             self._talk.warning(f"changed in the workspace while the program ran: {_some(sorted(edited))}")

@@ -26,7 +26,7 @@ from overlayws.source.entry import Kind, kind_of
 from overlayws.source.walk import walk
 
 FILE, DIRECTORY, SYMLINK = "f", "d", "l"
-_HARD_LINK = "hard link of a hidden file"
+_ANOTHER_NAME = {FILE: "hard link of a hidden file", DIRECTORY: "another name of a hidden directory"}
 KINDS = {FILE: Kind.FILE, DIRECTORY: Kind.DIRECTORY, SYMLINK: Kind.SYMLINK}
 
 # statfs(2): where getdents(2) tells the inode numbers that stat(2) tells. Elsewhere (overlayfs, FUSE) each is
@@ -53,7 +53,8 @@ class Found:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     leaving: list[str] = field(default_factory=list)
     redacted: list[str] = field(default_factory=list)
-    # Of hidden and redacted files: whatever name they have or get, their bytes are not for the program.
+    # Of hidden and redacted files, and hidden directories: whatever name they have or get, their bytes are not for the
+    # program.
     inodes: dict[tuple[int, int], int] = field(default_factory=dict)  # (device, inode) -> mtime_ns
 
     def files(self) -> Iterator[str]:
@@ -131,11 +132,11 @@ def look_one(root: int, judge: Judge, path: str, inodes: Mapping[tuple[int, int]
     try:
         st = os.stat(name, dir_fd=fd, follow_symlinks=False)
         kind = next((letter for letter, kind in KINDS.items() if kind is kind_of(st.st_mode)), "")
-        known = found.inodes.get((st.st_dev, st.st_ino)) == st.st_mtime_ns and kind == FILE
+        known = found.inodes.get((st.st_dev, st.st_ino)) == st.st_mtime_ns and kind in _ANOTHER_NAME
         if _Looking(root, judge, found, lambda path, fd: None).one(path, name, kind, fd, scope, []):
             found.directories.append(Names(above, 0, {name: (kind, st.st_ino)}))
             if known and path not in found.redacted:
-                found.hidden.append(Hidden(path, Kind.FILE, _HARD_LINK))
+                found.hidden.append(Hidden(path, KINDS[kind], _ANOTHER_NAME[kind]))
     except FileNotFoundError:
         return found
     finally:
@@ -251,7 +252,8 @@ def file_system(fd: int) -> int:
 
 
 def _hide_hard_links(root: int, found: Found) -> None:
-    """Another name of a hidden or redacted file holds its bytes: hide it too. Also those below hidden directories."""
+    """Another name of a hidden or redacted file holds its bytes: hide it too. Also those below hidden directories, and
+    what hidden directories themselves are called by now."""
     for hidden in found.hidden:
         if hidden.kind is Kind.DIRECTORY:
             found.inodes |= _inodes_below(root, hidden.path)
@@ -263,22 +265,25 @@ def _hide_hard_links(root: int, found: Found) -> None:
     for directory in found.directories:
         prefix = f"{directory.path}/" if directory.path else ""
         for name, (kind, ino) in directory.names.items():
-            if ino in numbers and kind == FILE and prefix + name not in redacted:
+            if ino in numbers and kind in _ANOTHER_NAME and prefix + name not in redacted:
                 st = lstat(root, prefix + name)
                 if (
                     st is not None
                     and prefix + name not in known
                     and found.inodes.get((st.st_dev, st.st_ino)) == st.st_mtime_ns
                 ):
-                    found.hidden.append(Hidden(prefix + name, Kind.FILE, _HARD_LINK))
+                    found.hidden.append(Hidden(prefix + name, KINDS[kind], _ANOTHER_NAME[kind]))
 
 
 def _inodes_below(root: int, top: str) -> dict[tuple[int, int], int]:
-    """Those of every file below a hidden directory that has further names."""
+    """Those of a hidden directory and of all that is below it: with one name now, it can have another later."""
     found = {}
+    st = lstat(root, top)
+    if st is not None:
+        found[st.st_dev, st.st_ino] = st.st_mtime_ns
     with suppress(OSError):  # what we cannot read, nobody that we start can
         for _, st in walk(root, top):
-            if stat.S_ISREG(st.st_mode) and st.st_nlink > 1:
+            if stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode):
                 found[st.st_dev, st.st_ino] = st.st_mtime_ns
     return found
 

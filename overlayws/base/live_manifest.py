@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -102,8 +102,8 @@ class LiveManifest(Manifest):
         return {**super().counts(), "files": int(self.meta("files") or 0)}
 
     def inodes(self) -> dict[tuple[int, int], int]:
-        """(device, inode) -> mtime of what was hidden at the start."""
-        rows = self._query("SELECT dev, ino, mtime_ns FROM inode", ())
+        """(device, inode) -> mtime of what was hidden when it was last seen."""
+        rows = self._query("SELECT dev, ino, mtime_ns FROM inode ORDER BY rowid", ())
         return {(dev & _U64, ino & _U64): mtime for dev, ino, mtime in rows}
 
     def redacted(self) -> set[str]:
@@ -184,6 +184,18 @@ def write_again(path: Path, found: Iterable[tuple[str, int, int]]) -> None:
         db.executemany("INSERT INTO again VALUES (?, ?, ?)", ((os.fsencode(p), signed(i), c) for p, i, c in found))
 
 
+def write_inodes(path: Path, inodes: Mapping[tuple[int, int], int]) -> None:
+    """Add to the manifest at ``path`` the inodes of what is hidden, for the runs to come."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN")
+        db.executemany("INSERT INTO inode VALUES (?, ?, ?)", _inode_rows(inodes))
+        db.execute("COMMIT")
+
+
+def _inode_rows(inodes: Mapping[tuple[int, int], int]) -> Iterator[tuple[int, int, int]]:
+    return ((signed(dev), signed(ino), mtime) for (dev, ino), mtime in inodes.items())
+
+
 def write_names(path: Path, found: Found) -> None:
     """Add to the manifest at ``path`` what the directories showed, and make it durable."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
@@ -194,8 +206,7 @@ def write_names(path: Path, found: Found) -> None:
         db.execute("CREATE TABLE again (path BLOB, ino INTEGER, ctime_ns INTEGER)")
         db.executemany("INSERT INTO names VALUES (?, ?, ?)", map(_row, found.directories))
         db.execute("CREATE TABLE inode (dev INTEGER, ino INTEGER, mtime_ns INTEGER)")
-        known = ((signed(dev), signed(ino), mtime) for (dev, ino), mtime in found.inodes.items())
-        db.executemany("INSERT INTO inode VALUES (?, ?, ?)", known)
+        db.executemany("INSERT INTO inode VALUES (?, ?, ?)", _inode_rows(found.inodes))
         db.execute("COMMIT")
     fsync_path(path)
 

@@ -9,7 +9,7 @@ import select
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # linux/inotify.h
 _ATTRIB, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x04, 0x08, 0x40, 0x80, 0x100, 0x200
@@ -24,12 +24,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``name`` in the directory ``path``. ``appeared``: by creation or rename. ``lost``: some events are missing."""
+    """Something happened to ``path``. ``appeared``, ``gone``: by creation, removal or rename; ``move`` is not 0 and the
+    same for both names of a rename. ``lost``: some events are missing."""
 
     path: str
     appeared: bool = False
     directory: bool = False
     lost: bool = False
+    gone: bool = field(default=False, compare=False)
+    move: int = field(default=0, compare=False)
 
 
 class Watch:
@@ -82,7 +85,7 @@ class Watch:
     def _parsed(self, data: bytes) -> Iterator[Event]:
         at = 0
         while at < len(data):
-            number, mask, _, length = _HEAD.unpack_from(data, at)
+            number, mask, cookie, length = _HEAD.unpack_from(data, at)
             name = data[at + _HEAD.size : at + _HEAD.size + length].rstrip(b"\0")
             at += _HEAD.size + length
             if mask & _OVERFLOW:
@@ -91,4 +94,5 @@ class Watch:
                 self._paths.pop(number, None)
             elif name and (above := self._paths.get(number)) is not None:
                 path = os.fsdecode(os.path.join(os.fsencode(above), name))
-                yield Event(path, bool(mask & _APPEARED), bool(mask & _IS_DIRECTORY))
+                directory = bool(mask & _IS_DIRECTORY)
+                yield Event(path, bool(mask & _APPEARED), directory, gone=bool(mask & _GONE), move=cookie)
