@@ -4,7 +4,8 @@ nowhere else.
 The program knows placeholders, not secrets, and a placeholder that it puts elsewhere must not become the secret: it
 would carry it into a file that is published, or behind a host that the program chose. So a secret returns only where
 its line is still the line that was redacted, in the same section or below the same parents; where that cannot be told,
-the answer is that a person decides.
+the answer is that a person decides. A line beside it can still lead it elsewhere (``host:`` in the same section):
+that line may be a wanted edit, so the secret does return, but ``retargeted`` says so and a person is asked.
 """
 
 from __future__ import annotations
@@ -54,6 +55,36 @@ def stray(redacted_base: bytes | None, theirs: bytes) -> list[tuple[int, str]]:
     base, edited = redacted_base.split(b"\n"), theirs.split(b"\n")
     own, _ = _own_lines(base, edited, _marked(base))
     return [(line, number) for line, number in found if line - 1 not in own]
+
+
+# What names where a secret goes. Words within words count (db_host, baseURL): one flag too many is a question.
+_WHERE = re.compile(
+    rb"host|ur[il]s?(?![a-z])|regist|repos|endpoint|server|proxy|addr|domain|gateway|remote|dsn|target|origin|issuer|(?<![a-z])port\b|://"
+    rb"|\bip\b|\d\.\d+\.\d+\.\d",
+    re.I,
+)
+
+
+def retargeted(redacted_base: bytes, theirs: bytes) -> bool:
+    """Whether ``theirs``, which holds placeholders, has a changed, new or missing line that may give them to somebody
+    else: one that names a host or the like anywhere, or any in the section or below the parent of a placeholder."""
+    codec = _codec(redacted_base)
+    if codec is not None:
+        redacted_base = redacted_base.decode(codec, "replace").encode("utf-8", "replace")
+        theirs = theirs.decode(codec, "replace").encode("utf-8", "replace")
+    base, edited = redacted_base.split(b"\n"), theirs.split(b"\n")
+    if not _marked(edited):
+        return False
+    known: dict[tuple[int, bytes], int] = {}
+    contexts = [_contexts(lines, known) for lines in (base, edited)]
+    # Not those at the top of a file without sections (0): there everything is beside everything.
+    beside = {context[n] for lines, context in zip((base, edited), contexts, strict=True) for n in _marked(lines)} - {0}
+    # Lines as they stand below their parents: one that is only doubled or moved among its own kind names nobody new.
+    before, after = (
+        {(context, line.strip(_ENDS)) for context, line in zip(known_contexts, lines, strict=True)}
+        for known_contexts, lines in zip(contexts, (base, edited), strict=True)
+    )
+    return any(line and (context in beside or _WHERE.search(line)) for context, line in before ^ after)
 
 
 def _codec(data: bytes) -> str | None:

@@ -50,9 +50,7 @@ def test_an_edit_of_a_hidden_file_is_known_in_the_next_run(
     overlayws: Program, workspace: Path, talking: Start, backend: str
 ) -> None:
     program = talking("true", "true", "--base", "live", "--backend", backend)
-    subprocess.run(
-        ["sh", "-euc", f"sed -i s/.*/A={PLANTED}/ .env; sleep 0.3"], cwd=workspace, check=True
-    )
+    subprocess.run(["sh", "-euc", f"sed -i s/.*/A={PLANTED}/ .env; sleep 0.3"], cwd=workspace, check=True)
     program.end()
     (workspace / ".env").rename(workspace / "late.txt")
     later = overlayws("run", "s", "--", "sh", "-c", "cat late.txt || echo absent")

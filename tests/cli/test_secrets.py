@@ -41,6 +41,26 @@ def test_a_placeholder_copied_elsewhere_stays_one_and_is_flagged(
         assert TOKEN not in text and "overlayws-redacted-" in text
 
 
+@pytest.mark.parametrize(
+    ("path", "text", "edit", "flagged"),
+    [
+        ("cfg/config.yml", "db:\n  host: db.internal\n  password: {}\n", "s/db.internal/evil.example/", True),
+        ("cfg/config.yml", "db:\n  sink: alpha\n  password: {}\n", "s/alpha/omega/", True),
+        ("cfg/config.yml", "db:\n  password: {}\nproxy: a\n", "s/proxy: a/proxy: b/", True),
+        ("cfg/config.yml", "db:\n  password: {}\nlog:\n  level: a\n", "s/level: a/level: b/", False),
+        (".pypirc", "[p]\nrepository = https://a/\npassword = {}\n", "s,https://a/,https://evil/,", True),
+        (".pypirc", "[p]\npassword = {}\n[q]\nx = 1\n", "s/x = 1/x = 2/", False),
+        (".pypirc", "[p]\npassword = {}\n", "1a repository = https://evil/", True),
+    ],
+)
+def test_another_host_beside_a_secret_is_flagged(
+    overlayws: Program, workspace: Path, path: str, text: str, edit: str, flagged: bool
+) -> None:
+    make_tree(workspace, {path: text.format(OTHER)})
+    overlayws("start", "--name", "s", "--", "sh", "-euc", f"grep -q overlayws-redacted- {path}; sed -i '{edit}' {path}")
+    assert ("secret" in flags(overlayws)[path]) is flagged
+
+
 def test_a_new_secret_is_flagged_and_an_old_one_is_not(overlayws: Program, workspace: Path) -> None:
     make_tree(
         workspace, {"shown.py": f"a = '{TOKEN}'\nb = 1\n", "more.py": f"a = '{TOKEN}'\n", "big.txt": "x" * 3_000_000}
