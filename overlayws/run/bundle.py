@@ -37,11 +37,14 @@ def write(
     canary: str,
     word: str,
 ) -> None:
-    """Make the bundle in an empty ``directory``. ``spec.image``: a directory to be the root, instead of the view."""
-    root = Path(spec.image) if spec.image else directory / "root"
-    (directory / "gate").mkdir(mode=0o755)
+    """Make the bundle in an empty ``directory``. ``spec.image``: a directory to be the root, instead of the view.
+
+    runsc makes mount points in the root: over an image standalone.py mounts directories of our own, which get them.
+    """
+    root = directory / "root"
+    for name in ("gate", "root", *(("image-upper", "image-work") if spec.image else ())):
+        (directory / name).mkdir(mode=0o755)
     if not spec.image:
-        root.mkdir(mode=0o755)
         for path, content in files(view).items():
             if content is None:
                 (root / path).mkdir(mode=0o755, parents=True, exist_ok=True)

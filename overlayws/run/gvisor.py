@@ -66,6 +66,7 @@ def prepared(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
 def alone(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
     """``runsc run`` of a bundle of our own. Needs root."""
     check_places(spec, {})
+    image = _checked_image(spec) if spec.image else ""
     limits = spec.limits.or_else(default())
     program = installed() or "runsc"
     canary = "" if spec.read_only else f".overlayws-{secrets.token_hex(8)}"
@@ -78,6 +79,7 @@ def alone(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
                 "runsc": [*_runsc(program), "--root", os.fspath(directory / "state")],
                 "name": f"overlayws-{secrets.token_hex(8)}",
                 "bundle": os.fspath(directory),
+                "image": image,
                 "canary": docker.canary_outside(mount, canary),
                 "word": word,
                 "tty": spec.terminal,
@@ -86,6 +88,19 @@ def alone(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
             words = (sys.executable, "-I", "-S", str(_STANDALONE))
             launch = Launch(words[0], words, {}, "/", descriptors={_PLAN: _encoded(plan)})
             yield Prepared(held.applied(launch), owned(mount, UID).enter, held.concluded, held.notices)
+
+
+def _checked_image(spec: RunSpec) -> str:
+    """The real path of the image's directory. Raises NotStartedError where it could show what is to be hidden."""
+    image = os.path.realpath(spec.image)
+    for path in (*spec.hidden, spec.workspace):
+        kept = os.path.realpath(path)
+        if os.path.commonpath((image, kept)) in (image, kept):  # "/" is above everything
+            raise NotStartedError(
+                f"--image {spec.image!r} would show what is hidden: it is at, above or below {path!r}",
+                hint="name a root file system elsewhere",
+            )
+    return image
 
 
 def _encoded(plan: dict[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ On descriptor 10 is one JSON object:
 runsc       the program, its options, and where it keeps its state: all that comes before the verb
 name        of the container; of all of them on this machine
 bundle      a directory (bundle.py); the file "go" in its "gate" lets the command begin
+image       a directory that is to be the root, without being written to; or ""
 canary      where outside the gate's file must appear first, with "word" in it; or ""
 tty         whether standard input is a terminal, of which runsc gets none but makes one of its own
 signal      the command that, with the name of a signal after it, gives that signal to all processes inside
@@ -32,6 +33,7 @@ from typing import Any
 
 _COMPLAINTS, _ERR, _STARTED, _PLAN = 2, 3, 4, 10
 _PR_SET_PDEATHSIG = 1
+_NOSUID_NODEV = 2 | 4  # MS_NOSUID | MS_NODEV
 _PATIENCE = 60.0  # seconds for the gate to answer
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _CHUNK = 1 << 14
@@ -51,6 +53,9 @@ def main() -> int:
         signal.signal(number, lambda number, _frame: pending.append(number))
     os.chdir(plan["bundle"])
     words = [*plan["runsc"], "--log", "runsc.log", "--log-format", "json", "run"]
+    if plan["image"] and (reason := _over_image(plan["image"])):
+        os.write(_COMPLAINTS, f"the image's directory cannot be shown: {reason}\n".encode("utf-8", "replace"))
+        return 125
     listener = _listening() if plan["tty"] else None
     if listener is not None:
         words += ["--console-socket", "console"]
@@ -77,6 +82,21 @@ def main() -> int:
     if relay is not None:
         relay.join(2.0)
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def _over_image(image: str) -> str:
+    """Mount an overlay of ours over it at "root", in our mount namespace only; why that failed, or ""."""
+    try:
+        fd = os.open(image, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        return str(error.strerror)
+    # By descriptor: a path may hold what separates options.
+    options = f"lowerdir=/proc/self/fd/{fd},upperdir=image-upper,workdir=image-work".encode()
+    libc = ctypes.CDLL(None, use_errno=True)
+    failed = libc.mount(b"overlay", b"root", b"overlay", ctypes.c_ulong(_NOSUID_NODEV), options)
+    reason = os.strerror(ctypes.get_errno()) if failed else ""
+    os.close(fd)
+    return reason
 
 
 def _alone() -> None:

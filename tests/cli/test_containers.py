@@ -18,6 +18,7 @@ from tests.cli.conftest import Program, mounts
 from tests.cli.containers import CONTAINED, environment, sandbox_of
 from tests.cli.test_kill import kill, nothing_runs, state, wait_until
 from tests.cli.test_terminals import Person
+from tests.trees import stamps
 
 BUSYBOX = "/bin/busybox"
 pytestmark = pytest.mark.docker
@@ -126,6 +127,36 @@ def test_a_volume_of_an_image_never_takes_the_place_of_the_workspace(
         assert "volume" in done.error or "mounted over the workspace" in done.error or "lost" in done.error
     finally:
         client.remove_image(name, force=True)
+
+
+@pytest.mark.root
+@pytest.mark.gvisor
+def test_a_directory_as_an_image_is_never_written_to(
+    overlayws: Program, workspace: Path, root_file_system: Path
+) -> None:
+    env = environment("gvisor-alone")
+    before = stamps(root_file_system)
+    words = ["--sandbox", "gvisor", "--image", root_file_system, "--workdir-at", "/srv/x", "--"]
+    done = overlayws("start", *words, "sh", "-c", "cat /etc/motd README.md; echo x > new; ls -a /", env=env)
+    assert done.out.startswith(b"an image of ours\none\n") and b"overlayws" not in done.out
+    assert overlayws("diff", "--name-status").out == b"A\tnew\n"
+    assert stamps(root_file_system) == before
+
+
+@pytest.mark.root
+@pytest.mark.gvisor
+def test_a_directory_as_an_image_never_shows_what_is_hidden(overlayws: Program, workspace: Path) -> None:
+    env = {**environment("gvisor-alone"), "HOME": str(overlayws.home.parent / "home")}
+    (overlayws.home.parent / "home").mkdir(exist_ok=True)
+    link = workspace.parent / "link"
+    link.symlink_to(workspace / "src")
+    overlayws("list", env=env)
+    before = os.listdir("/")
+    for image in ("/", workspace, workspace.parent, workspace / "src", link, overlayws.home, f"/.{workspace}/."):
+        words = ["--sandbox", "gvisor", "--image", str(image), "--", "true"]
+        done = overlayws("start", *words, env=env, code=125)
+        assert "--image" in done.error and os.listdir("/") == before, image
+        assert overlayws("list", env=env).out == b""
 
 
 def test_the_engines_own_socket_is_never_shown(overlayws: Program) -> None:
