@@ -19,7 +19,7 @@ from overlayws.apply.step import ApplyPlan
 from overlayws.base.manifest import Manifest
 from overlayws.beneath import split
 from overlayws.changes.change import Change
-from overlayws.changes.commits import Commit, Commits
+from overlayws.changes.commits import MOST, Commit, Commits
 from overlayws.changes.contents import Contents
 from overlayws.errors import UntrustedError
 from overlayws.source.entry import Entry, Kind
@@ -47,6 +47,11 @@ def own_commits(found: Commits) -> tuple[Commit, ...]:
     chain: list[Commit] = []
     while at != found.base:
         commit = known.get(at)
+        if commit is None and found.cut:
+            raise UntrustedError(
+                f"the program made more than {MOST} commits: too many to bring one by one",
+                hint="add --commit: one commit of all changes",
+            )
         if commit is None or not commit.parents:
             raise UntrustedError(
                 "the program's commits do not go on from what it was given",

@@ -25,7 +25,7 @@ from overlayws.errors import UntrustedError
 
 _MEMORY = 2 << 30  # bytes of address space for one git
 _SECONDS = 120
-_MOST = 1000  # commits that are listed
+MOST = 1000  # commits that are listed
 _CONFIG = """\
 [core]
 \trepositoryformatversion = 0
@@ -74,6 +74,7 @@ class Commits:
     base: str  # the commit of the sanitized tree that the program was given
     branches: tuple[tuple[str, str], ...]
     commits: tuple[Commit, ...]  # newest first; those of the base are not among them
+    cut: bool = False  # there are older ones
 
     @property
     def environment(self) -> dict[str, str]:
@@ -103,7 +104,8 @@ def program_commits(store: Path, capture: str, lowerdir: Path, *, scratch: Path 
         _git(clean, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
              f"file://{theirs}", "refs/heads/*:refs/program/*")  # fmt: skip
         shown = tuple((name.removeprefix("refs/heads/"), commit) for name, commit in branches)
-        yield Commits(clean, base, shown, _log(clean, base))
+        found = _log(clean, base)
+        yield Commits(clean, base, shown, found[:MOST], cut=len(found) > MOST)
 
 
 def _listing(capture: Path, digest: str) -> tuple[str, dict[str, str], list[tuple[str, str]]]:
@@ -154,7 +156,8 @@ def _write_ref(repository: Path, name: str, commit: str) -> None:
 
 
 def _log(repository: Path, base: str) -> tuple[Commit, ...]:
-    told = _git(repository, "log", "-z", f"--max-count={_MOST}", f"--format={_FIELDS}%x00", "--date-order",
+    """The newest commits, one more than are listed if there are more."""
+    told = _git(repository, "log", "-z", f"--max-count={MOST + 1}", f"--format={_FIELDS}%x00", "--date-order",
                 "--no-show-signature", "--glob=refs/program", f"^{base}").split(b"\0")  # fmt: skip
     found = []
     for at in range(0, len(told) - 7, 8):  # seven fields and the separator of -z

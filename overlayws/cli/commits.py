@@ -9,7 +9,7 @@ import click
 
 from overlayws import api
 from overlayws.cli.context import talking
-from overlayws.cli.terminal import coloured, say, show_patch
+from overlayws.cli.terminal import coloured, say, show_patch, warn
 from overlayws.session.session import Session
 from overlayws.session.store import Store
 
@@ -20,6 +20,8 @@ def show_commits(store: Store, session: Session, *, as_json: bool, exit_code: bo
 
     with talking(quiet=True) as talk, api.committed(session, store=store, talk=talk) as found:
         commits, branches, base = found.commits, found.branches, found.base
+    if found.cut:
+        warn(f"only the newest {len(commits)} commits are listed: the program made more")
     if as_json:
         document = {
             "schema": "overlayws.commits/1",
@@ -33,6 +35,7 @@ def show_commits(store: Store, session: Session, *, as_json: bool, exit_code: bo
                 }
                 for c in commits
             ],
+            "cut": found.cut,
         }  # fmt: skip
         click.echo(json.dumps(document, indent=2))
         return 1 if exit_code and commits else 0

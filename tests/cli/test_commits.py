@@ -160,3 +160,24 @@ def test_one_bit_of_the_captured_commits_is_noticed(overlayws: Program) -> None:
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         assert "captured commits are damaged" in overlayws("diff", "s", "--commits", code=4).error
         file.write_bytes(whole)
+
+
+def test_commits_that_are_not_listed_are_told(overlayws: Program, workspace: Path) -> None:
+    subprocess.run(["git", "init", "-q", workspace], check=True)
+    for words in (["add", "README.md"], ["-c", "user.name=U", "-c", "user.email=u@x", "commit", "-qm", "start"]):
+        subprocess.run(["git", "-C", workspace, *words], check=True)
+    stream = (
+        'awk \'BEGIN { print "reset refs/heads/main\\nfrom refs/heads/main^0\\n"; for (n = 0; n < NUMBER; n++) '
+        'print "commit refs/heads/main\\ncommitter U <u@x> " n " +0000\\ndata 1\\nm\\n'
+        "M 644 inline new\\ndata 1\\nx\\n\" }' "
+        "| git fast-import --quiet; echo x > other"
+    )
+    start(overlayws, stream.replace("NUMBER", "1001"))
+    done = overlayws("diff", "s", "--commits")
+    assert "only the newest 1000 commits are listed" in done.err and done.out.count(b"commit ") == 1000
+    assert json.loads(overlayws("diff", "s", "--commits", "--json").out)["cut"] is True
+    assert "more than 1000 commits" in overlayws("apply", "s", "--yes", "--branch", "b", code=None).error
+    overlayws("discard", "s", "--yes")
+    overlayws("start", "--name", "t", "--git", "fresh", "--", "sh", "-euc", stream.replace("NUMBER", "1000"))
+    done = overlayws("diff", "t", "--commits")
+    assert "only the newest" not in done.err and done.out.count(b"commit ") == 1000
