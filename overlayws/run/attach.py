@@ -374,6 +374,9 @@ def main() -> int:
             return int(engine.post("/wait", timeout=None)["StatusCode"])
         except InterruptedError:
             obey()
+        except (Refused, OSError, ValueError, KeyError):
+            # Nobody knows how the command ended: so do we, as if we were killed, which is no command's status.
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ def prepared(spec: RunSpec, mount: Mount, runtime: Runtime | None = None) -> Ite
             directory="/",
             end=(sys.executable, "-I", "-S", str(_ATTACH), "end", _socket_of(client), made),
             descriptors={_PLAN: json.dumps(plan).encode("ascii")},
+            stands_in=True,
         )
 
         def conclude(result: RunResult) -> RunResult:

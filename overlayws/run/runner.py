@@ -134,7 +134,13 @@ def start(
         finally:
             ours.close()  # whatever happened here: at the end of this socket the supervisor ends everything
             process.wait()
-    return _result(said, process.returncode, time.monotonic() - began)
+    result = _result(said, process.returncode, time.monotonic() - began)
+    if launch.stands_in and said[1]["killed"]:
+        raise RunLost(
+            "the container's end is not known: its engine or our connection to it was lost",
+            hint="run the command again before you trust the changes",
+        )
+    return result
 
 
 def _popen(argv: list[str], streams: list[int], control: int) -> subprocess.Popen[bytes]:

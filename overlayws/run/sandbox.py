@@ -61,6 +61,7 @@ class Launch:
     end: tuple[str, ...] = ()  # executed when overlayws is gone: ends what is no process of the supervisor's
     groups: tuple[str, ...] = ()  # files of control groups (cgroup.procs, tasks) that the process writes itself into
     rlimits: tuple[tuple[int, int], ...] = ()  # (resource, limit): setrlimit(2)
+    stands_in: bool = False  # for a program that is no child: were it killed, nobody knows how the command ended
     processors: tuple[int, ...] = ()  # sched_setaffinity(2), unless empty
 
 

@@ -133,6 +133,7 @@ class Supervisor:
             "timed_out": self._timed_out,
             "interrupted": interrupted,
             "left": left,
+            "killed": status < 0 and not self._killed_for,
         }
 
     def _obey(self) -> bool:

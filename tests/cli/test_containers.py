@@ -293,6 +293,44 @@ def test_when_the_engine_is_killed_its_container_is_ended_without_it(
             started.wait(30)
 
 
+def test_a_connection_that_is_lost_is_no_status_of_the_command(overlayws: Program, client: Any) -> None:
+    env = environment("docker")
+    script = "echo x > new; echo ready; sleep 100"
+    child = overlayws.started("start", "--name", "s", "--sandbox", "docker", "--", "sh", "-c", script, env=env)
+    assert child.stdout and child.stdout.readline() == b"ready\n"
+    below = [pid for one in children(child.pid) for pid in (one, *children(one))]
+    attached = [pid for pid in below if command_line(pid).split("\0")[-2].endswith("attach.py")]
+    assert len(attached) == 1
+    os.kill(attached[0], signal.SIGKILL)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 4 and b"end is not known" in err
+    overlayws("list", env=env)
+    assert state(overlayws) == "interrupted" and ours(client, overlayws) == []
+
+
+@pytest.mark.root
+def test_an_engine_that_dies_during_a_run_is_no_status_of_the_command(
+    overlayws: Program, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("engine") / "own"
+    with subprocess.Popen([engine.SCRIPT, place, str(os.getpid())]) as started:
+        try:
+            wait_until(lambda: (place / "ready").exists(), "an engine")
+            env = {"DOCKER_HOST": f"unix://{place}/socket"}
+            words = ["--sandbox", "docker", "--", "sh", "-c", "echo ready; sleep 100"]
+            child = overlayws.started("start", "--name", "s", *words, env=env)
+            assert child.stdout and child.stdout.readline() == b"ready\n"
+            (place / "restart").touch()
+            os.kill(int((place / "pid").read_text()), signal.SIGKILL)
+            _, err = child.communicate(timeout=60)
+            assert child.returncode == 4, err
+            overlayws("list", env=env)
+            assert state(overlayws) == "interrupted"
+        finally:
+            (place / "stop").touch()
+            started.wait(30)
+
+
 def children(pid: int) -> list[int]:
     found = []
     for name in os.listdir("/proc"):
