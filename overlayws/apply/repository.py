@@ -101,9 +101,9 @@ class Repository:
         """The ref of a branch that does not exist yet. Raises UsageError."""
         ref = f"refs/heads/{name}"
         try:
-            if name.startswith("-"):
+            # Also what git itself takes for something else than a branch: -x, HEAD, and @{-1}, which it would expand.
+            if name == "HEAD" or self._run("check-ref-format", "--branch", name) != os.fsencode(name) + b"\n":
                 raise GitRefused(name)
-            self._run("check-ref-format", ref)
         except GitRefused:
             raise UsageError(f"{name!r} cannot be the name of a branch", hint="see git check-ref-format") from None
         if self.resolve(ref) is not None:

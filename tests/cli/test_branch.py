@@ -201,7 +201,7 @@ def test_a_workspace_below_the_top_and_a_caller_with_git_variables(repository: P
     assert git(elsewhere, "branch") == ""
 
 
-@pytest.mark.parametrize("name", ["main", "-d", "a..b", "a b", "x.lock", "", "@{-1}"])
+@pytest.mark.parametrize("name", ["main", "-d", "a..b", "a b", "x.lock", "", "@{-1}", "HEAD"])
 def test_a_name_that_is_no_new_branch_is_a_usage_error(repository: Path, overlayws: Program, name: str) -> None:
     changed(overlayws, "echo n > n")
     refs = git(repository, "for-each-ref")
