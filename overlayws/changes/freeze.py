@@ -29,6 +29,7 @@ from overlayws.changes.frozen import LARGE, MANIFEST, PACK, manifest_lines
 from overlayws.changes.marking import marked
 from overlayws.changes.program_git import LISTING, gather
 from overlayws.changes.scan import scan
+from overlayws.changes.secret import Secrets
 from overlayws.layer.mount import Layer
 from overlayws.source.entry import Kind
 from overlayws.source.remove import remove_tree
@@ -48,7 +49,7 @@ def freeze(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool
     try:
         with open(making / PACK, "xb", opener=_private, buffering=1 << 18) as pack:
             packing = _Packing(pack)
-            changeset = scan(layer, manifest, xattr_prefix, own_git=own_git, keep=packing.keep)
+            changeset = scan(layer, manifest, xattr_prefix, own_git=own_git, keep=packing.keep, secrets=Secrets())
             changeset = marked(changeset, manifest)
         _copy_large(layer, changeset, making / LARGE)
         repository = gather(layer, xattr_prefix, making) if own_git else None

@@ -8,7 +8,7 @@ import stat
 from typing import Protocol
 
 from overlayws.beneath import Directories, open_directory, open_quietly, split
-from overlayws.changes.opening import FILE, Parents, open_file
+from overlayws.changes.opening import FILE, Parents
 from overlayws.layer.mount import Layer
 
 
@@ -51,8 +51,7 @@ class Frozen:
         os.close(self._root)
 
     def file(self, path: str) -> int:
-        above, name = split(path)
-        return open_file(name, self._parents.fd(above))
+        return self._parents.file(path)
 
     def directory(self, path: str) -> int:
         return self._parents.fd(path)

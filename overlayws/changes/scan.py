@@ -12,13 +12,14 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from overlayws.base.manifest import Manifest, Row, entry_of
 from overlayws.changes.bounds import Bounds
 from overlayws.changes.change import Change, ChangeSet, Problem
 from overlayws.changes.flags import NO_CONTENT, Content, HiddenPaths, flags
+from overlayws.changes.frame import Frame
 from overlayws.changes.lower import Lower, lower_of
 from overlayws.changes.opening import Unlocked, open_file, xattr_names
 from overlayws.changes.reading import Read, Resized, compared, read, stands_alone
@@ -41,13 +42,22 @@ Keep = Callable[[str, bytes], None]
 also of what was before."""
 
 
-def scan(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool, keep: Keep | None = None) -> ChangeSet:
+def scan(
+    layer: Layer,
+    manifest: Manifest,
+    xattr_prefix: str,
+    *,
+    own_git: bool,
+    keep: Keep | None = None,
+    secrets: Secrets | None = None,
+) -> ChangeSet:
     """All differences between the base and the merged view of ``layer``, which nobody uses meanwhile.
 
     ``xattr_prefix`` is the ``XATTR_PREFIX`` of the backend that wrote the upperdir. ``own_git`` says that the
     top-level ``.git`` is the program's own repository: it is not looked at. Any other ``.git`` directory is one
     change and is not entered. What cannot be read is in ``ChangeSet.problems``. ``keep`` gets the contents of the
-    changed files of at most ``reading.WHOLE`` bytes, and of a live base what they were before.
+    changed files of at most ``reading.WHOLE`` bytes, and of a live base what they were before. ``secrets`` makes the
+    flag ``secret``; without it none is looked for, which takes as long as all the rest.
 
     The mode of the workspace's own directory is never a change. Raises OSError where the layer's directories
     cannot be opened, ManifestError for a damaged manifest, UntrustedError if the upperdir changes meanwhile.
@@ -56,29 +66,13 @@ def scan(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool, 
     try:
         with lower_of(layer) as lower:
             upper, _ = unlocked.open(os.fspath(layer.upperdir.absolute()), -1)
-            scanning = _Scan(upper, lower, manifest, Marks(xattr_prefix), own_git, unlocked, keep)
+            scanning = _Scan(upper, lower, manifest, Marks(xattr_prefix), own_git, unlocked, keep, secrets)
             try:
                 return scanning.run()
             finally:
                 scanning.close()
     finally:
         unlocked.restore()
-
-
-@dataclass(slots=True)
-class _Frame:
-    """A directory of the upperdir that is being scanned."""
-
-    fd: int  # -1 while it is closed
-    prefix: str  # path and '/', or ''
-    known: bool  # the base has a directory here
-    cut: bool  # an opaque directory here or above: nothing of the base shows through
-    identity: tuple[int, int]
-    entries: list[os.DirEntry[str]]
-    base: dict[str, Row] = field(default_factory=dict)  # what the base has at the paths of the entries
-    below: list[str] = field(default_factory=list)  # directories still to open
-    ready: list[_Frame] = field(default_factory=list)  # directories that are open, still to enter
-    mark: int = 0  # of Unlocked
 
 
 class _Scan:
@@ -91,8 +85,9 @@ class _Scan:
         own_git: bool,
         unlocked: Unlocked,
         keep: Keep | None,
+        secrets: Secrets | None,
     ) -> None:
-        self._stack: list[_Frame] = []
+        self._stack: list[Frame] = []
         self._upper = upper
         self._lower = lower
         self._manifest = manifest
@@ -102,7 +97,7 @@ class _Scan:
         self._hidden = HiddenPaths(manifest)
         self._changes: list[Change] = []
         self._keep = keep
-        self._secrets = Secrets()
+        self._secrets = secrets
         self._full = False
         self._bounds = Bounds()
         self._problems: list[Problem] = []
@@ -115,7 +110,7 @@ class _Scan:
         cut = self._marks.is_opaque(self._upper)
         if cut:
             self._gone.append("")
-        top = _Frame(self._upper, "", True, cut, (st.st_dev, st.st_ino), self._listed(self._upper, ""))
+        top = Frame(self._upper, "", True, cut, (st.st_dev, st.st_ino), self._listed(self._upper, ""))
         self._look_up([top])
         self._enter(top)
         while self._stack:
@@ -141,7 +136,7 @@ class _Scan:
                 if opened.fd >= 0:
                     os.close(opened.fd)
 
-    def _open_next(self, frame: _Frame) -> None:
+    def _open_next(self, frame: Frame) -> None:
         """Open some of the directories of ``frame`` and look up what the base has in them."""
         ahead = _AHEAD if len(self._stack) <= _AHEAD_DEPTH else 1
         entries = 0
@@ -161,14 +156,14 @@ class _Scan:
             self._problem(path, error)
             return []
 
-    def _look_up(self, frames: list[_Frame]) -> None:
+    def _look_up(self, frames: list[Frame]) -> None:
         paths = [frame.prefix + entry.name for frame in frames if frame.known for entry in frame.entries]
         if paths:
             base = self._manifest.rows(paths)
             for frame in frames:
                 frame.base = base
 
-    def _enter(self, frame: _Frame) -> None:
+    def _enter(self, frame: Frame) -> None:
         """Look at all entries of a directory; the directories among them wait in its frame."""
         frame.mark = self._unlocked.mark()
         self._stack.append(frame)
@@ -204,7 +199,7 @@ class _Scan:
         if not self._stack or not self._stack[-1].ready:
             self._unlocked.restore(self._stack[-1].mark if self._stack else 0)
 
-    def _entry(self, frame: _Frame, entry: os.DirEntry[str]) -> None:
+    def _entry(self, frame: Frame, entry: os.DirEntry[str]) -> None:
         name = entry.name
         path = frame.prefix + name
         if self._own_git and path == ".git":
@@ -220,12 +215,12 @@ class _Scan:
         else:
             self._other(frame, entry, path)
 
-    def _before(self, frame: _Frame, path: str) -> Entry | None:
+    def _before(self, frame: Frame, path: str) -> Entry | None:
         """What the base has where the upperdir has ``path``."""
         row = self._row(frame, path)
         return None if row is None else entry_of(row)
 
-    def _row(self, frame: _Frame, path: str) -> Row | None:
+    def _row(self, frame: Frame, path: str) -> Row | None:
         row = frame.base.get(path)
         if row is not None:
             if frame.cut:
@@ -234,7 +229,7 @@ class _Scan:
                 self._gone.append(path)
         return row
 
-    def _directory(self, frame: _Frame, name: str) -> _Frame | None:
+    def _directory(self, frame: Frame, name: str) -> Frame | None:
         """Open a directory, not yet entered, and say what changed about itself; None where it cannot be opened."""
         path = frame.prefix + name
         row = frame.base.get(path)
@@ -258,12 +253,12 @@ class _Scan:
                     self._change(path, self._digested(path, before), after)
             except OSError as error:
                 self._problem(path, error)
-            return _Frame(fd, path + "/", known, cut, (st.st_dev, st.st_ino), self._listed(fd, path))
+            return Frame(fd, path + "/", known, cut, (st.st_dev, st.st_ino), self._listed(fd, path))
         except BaseException:
             os.close(fd)
             raise
 
-    def _other(self, frame: _Frame, entry: os.DirEntry[str], path: str) -> None:
+    def _other(self, frame: Frame, entry: os.DirEntry[str], path: str) -> None:
         """A symlink, a whiteout, or a special file."""
         if entry.is_symlink():
             before = self._before(frame, path)
@@ -278,12 +273,12 @@ class _Scan:
         before = self._digested(path, self._before(frame, path))
         self._change(path, before, Entry(kind_of(st.st_mode), stat.S_IMODE(st.st_mode)))
 
-    def _whiteout(self, frame: _Frame, path: str) -> None:
+    def _whiteout(self, frame: Frame, path: str) -> None:
         # A whiteout of what the base does not have says nothing.
         if (before := self._before(frame, path)) is not None:
             self._deleted(path, before)
 
-    def _file(self, frame: _Frame, name: str, path: str) -> None:
+    def _file(self, frame: Frame, name: str, path: str) -> None:
         fd = open_file(name, frame.fd)
         try:
             st = os.fstat(fd)
@@ -330,7 +325,7 @@ class _Scan:
             self._keep(now.digest, now.data)
         after = Entry(_FILE, mode, size, now.digest, None, xattrs)
         content = compared(path, was, now)
-        if self._secrets.brought(path, now, was, given):
+        if self._secrets is not None and self._secrets.brought(path, now, was, given):
             content = replace(content, secret=True)
         self._change(path, before, after, content)
 
@@ -384,7 +379,7 @@ class _Scan:
     def _problem(self, path: str, error: OSError) -> None:
         self._problems.append(Problem(path, error.strerror or str(error)))
 
-    def _uncaptured(self, frame: _Frame, name: str, error: OSError) -> None:
+    def _uncaptured(self, frame: Frame, name: str, error: OSError) -> None:
         """What is there and cannot be read: a problem, and a change without a digest, so that it can be discarded."""
         path = frame.prefix + name
         self._problem(path, error)

@@ -14,6 +14,7 @@ from overlayws.base.manifest import Hidden, Manifest, Recorded, write_manifest
 from overlayws.changes.change import ChangeSet
 from overlayws.changes.contents import Contents, TreeContents
 from overlayws.changes.scan import scan
+from overlayws.changes.secret import Secrets
 from overlayws.layer.mount import Layer
 from overlayws.source.entry import Entry, Kind, Stamp, kind_of
 from tests.trees import Dir, Node, Symlink, Tree, make_tree, read_tree
@@ -45,7 +46,7 @@ class Case:
 
     def scan(self) -> ChangeSet:
         with Manifest(self.manifest) as manifest:
-            return scan(self.layer, manifest, self.prefix, own_git=self.own_git)
+            return scan(self.layer, manifest, self.prefix, own_git=self.own_git, secrets=Secrets())
 
     def base(self) -> Contents:
         return TreeContents(self.layer.lowerdir)
