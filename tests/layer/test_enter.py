@@ -88,7 +88,7 @@ with BACKENDS[name].mounted(Layer(*map(Path, paths[:4])), Path(paths[4])) as mou
     process.stdout.read(1)
     outside = open("/proc/self/mountinfo").read()
     process.kill()
-print(outside.count("shared:") > 0, "- overlay" in inside, "- overlay" in outside)
+print(outside.count("shared:") > 0, paths[3] in inside, paths[3] in outside)  # others mount meanwhile, too
 """
     layer = overlay.layer
     paths = [layer.lowerdir, layer.upperdir, layer.workdir, layer.merged, make_tree(tmp_path / "ws", {"real": ""})]
