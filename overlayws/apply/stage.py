@@ -18,6 +18,7 @@ from overlayws.apply.locked import Reach
 from overlayws.apply.moves import all_xattrs, at, opened, set_xattrs
 from overlayws.apply.record import Node, Values, damaged, node_of
 from overlayws.apply.step import Action, Source, Step
+from overlayws.atomic import write_all
 from overlayws.beneath import same_mount, split
 from overlayws.changes.contents import Contents
 from overlayws.source.entry import Kind, Xattrs
@@ -144,12 +145,6 @@ def _fill(directories: Reach, out: int, step: Step, theirs: Contents) -> str | N
         return copy_data(fd, out)
     finally:
         os.close(fd)
-
-
-def write_all(out: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(out, view) :]
 
 
 def copy_data(source: int, out: int) -> str:

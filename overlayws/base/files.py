@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from overlayws.atomic import write_all
 from overlayws.base.contents import Scan
 from overlayws.base.fingerprint import settled
 from overlayws.base.manifest import BINARY_HEAD, Finding, Stored, pack, signed
@@ -166,9 +167,7 @@ class _Copier:
             if data is None or (not redacted and self._cloned(st)):
                 copy_file(fd, out, st, self._dev)
             else:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(out, view) :]
+                write_all(out, data)
             for attribute, value in xattrs:
                 os.setxattr(out, attribute, value)
             os.utime(out, ns=(st.st_atime_ns, st.st_mtime_ns))

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from overlayws.atomic import write_all
 from overlayws.base.files import user_xattrs
-from overlayws.beneath import exchange, open_directory, open_quietly, split
+from overlayws.beneath import exchange, open_beneath, open_directory, split
 from overlayws.errors import UnableError
 from overlayws.source.entry import Xattrs
 from overlayws.source.remove import remove_below
@@ -78,9 +79,7 @@ class Mask:
             xattrs = self._xattrs(path)
             out = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd)
             try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(out, view) :]
+                write_all(out, data)
                 for attribute, value in xattrs:
                     os.setxattr(out, attribute, value)
                 _own(out, st)
@@ -93,12 +92,7 @@ class Mask:
         return xattrs
 
     def _xattrs(self, path: str) -> Xattrs:
-        above, name = split(path)
-        fd = open_directory(self._root, above)
-        try:
-            given = open_quietly(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, fd)
-        finally:
-            os.close(fd)
+        given = open_beneath(self._root, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             return user_xattrs(given)
         finally:

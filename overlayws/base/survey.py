@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from overlayws.base.manifest import REPOSITORY, Hidden
-from overlayws.beneath import open_directory, open_quietly, split
+from overlayws.beneath import open_beneath, open_directory, split
 from overlayws.filter.match import Filter, Scope
 from overlayws.filter.secrets import BUILT_IN
 from overlayws.filter.verdict import describe
@@ -143,12 +143,7 @@ class Reader:
 
     def __call__(self, limit: int) -> bytes:
         """At most ``limit`` bytes. Raises OSError."""
-        parent, name = split(self.path)
-        above = open_directory(self._root, parent)
-        try:
-            fd = open_quietly(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, above)
-        finally:
-            os.close(above)
+        fd = open_beneath(self._root, self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             return os.read(fd, limit)
         finally:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from overlayws.atomic import write_all
 from overlayws.beneath import split
 from overlayws.changes.lower import lower_of
 from overlayws.changes.opening import Parents, Unlocked, open_file
@@ -144,9 +145,7 @@ def _write(out: int, chunk: bytes) -> None:
     if chunk == _ZEROS[: len(chunk)]:
         os.lseek(out, len(chunk), os.SEEK_CUR)
         return
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(out, view) :]
+    write_all(out, chunk)
 
 
 def _changed(path: str) -> ChangedSince:

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from overlayws.atomic import write_all
+
 _CHUNK = 1 << 16
 _PATIENCE = 10.0  # seconds for what is left in a pipe, once every process of the run is gone
 
@@ -97,9 +99,7 @@ def _pipe() -> tuple[int, int]:
 def _relay(source: int, target: int, mine: int) -> None:
     try:
         while chunk := os.read(source, _CHUNK):
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(target, view) :]
+            write_all(target, chunk)
     except OSError:
         pass  # nobody reads any more, or there is no room: closing our end tells the program
     finally:

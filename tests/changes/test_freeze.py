@@ -114,6 +114,16 @@ def test_one_bit_anywhere_in_the_store_is_noticed(case: Case, tmp_path: Path) ->
     assert read_all(store, capture)
 
 
+def named(store: Path, *lines: object) -> str:
+    """The name of a capture whose manifest is ``lines``: by their true hash, as who wrote them can give it."""
+    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    directory = store / sha256(data).hexdigest()
+    directory.mkdir()
+    (directory / "manifest").write_bytes(data)
+    (directory / "pack").touch()
+    return directory.name
+
+
 @pytest.mark.parametrize(
     "path", ["../x", "/x", "a//b", "a/./b", "a/..", "", ".", "nul\0", "n" * 256, "a/" + "n" * 300, "lone\ud800"]
 )
@@ -121,13 +131,8 @@ def test_a_path_that_none_can_be_is_no_manifest(path: str, tmp_path: Path) -> No
     """With the right hash, too: whoever wrote it."""
     entry = ["file", 0o644, 0, sha256(b"").hexdigest(), None, []]
     header = {"schema": "overlayws.frozen/1", "digest": "sha256:", "counts": [1, 0, 0]}
-    data = b"".join(json.dumps(line).encode() + b"\n" for line in (header, [path, None, entry, [], 0]))
-    directory = tmp_path / sha256(data).hexdigest()
-    directory.mkdir()
-    (directory / "manifest").write_bytes(data)
-    (directory / "pack").touch()
     with pytest.raises(DamagedCapture):
-        thaw(tmp_path, directory.name)
+        thaw(tmp_path, named(tmp_path, header, [path, None, entry, [], 0]))
 
 
 @pytest.mark.parametrize(
@@ -151,13 +156,8 @@ def test_a_path_that_none_can_be_is_no_manifest(path: str, tmp_path: Path) -> No
 def test_a_row_that_says_the_impossible_is_no_manifest(row: object, tmp_path: Path) -> None:
     header = {"schema": "overlayws.frozen/1", "digest": "sha256:", "counts": [1, 0, 0]}
     lines = (header, row) if row is not None else (header,)  # fewer than it says
-    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-    directory = tmp_path / sha256(data).hexdigest()
-    directory.mkdir()
-    (directory / "manifest").write_bytes(data)
-    (directory / "pack").touch()
     with pytest.raises(DamagedCapture):
-        thaw(tmp_path, directory.name)
+        thaw(tmp_path, named(tmp_path, *lines))
 
 
 def test_a_sparse_file_takes_no_room_and_comes_back_whole(tmp_path: Path) -> None:

@@ -268,29 +268,37 @@ def test_when_overlayws_alone_is_killed_its_container_ends_at_once(overlayws: Pr
     assert ours(client, overlayws) == []
 
 
-@pytest.mark.root
-def test_when_the_engine_is_killed_its_container_is_ended_without_it(
-    overlayws: Program, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+@pytest.fixture
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of an engine of the test's own, to be killed (``kill_engine``)."""
     place = tmp_path_factory.mktemp("engine") / "own"
     with subprocess.Popen([engine.SCRIPT, place, str(os.getpid())]) as started:
         try:
             wait_until(lambda: (place / "ready").exists(), "an engine")
-            env = {"DOCKER_HOST": f"unix://{place}/socket"}
-            script = "echo x > new; echo ready; while :; do sleep 0.1; done"
-            child = overlayws.started("start", "--name", "s", "--sandbox", "docker", "--", "sh", "-c", script, env=env)
-            assert child.stdout and child.stdout.readline() == b"ready\n"
-            (place / "restart").touch()  # so that the engine's script does not mind
-            os.kill(int((place / "pid").read_text()), signal.SIGKILL)
-            child.kill()
-            child.communicate(timeout=30)
-            overlayws("list", env=env)
-            assert state(overlayws) == "interrupted"
-            nothing_runs(overlayws)
-            assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
+            yield place
         finally:
             (place / "stop").touch()
             started.wait(30)
+
+
+def kill_engine(place: Path) -> None:
+    (place / "restart").touch()  # so that the engine's script does not mind
+    os.kill(int((place / "pid").read_text()), signal.SIGKILL)
+
+
+@pytest.mark.root
+def test_when_the_engine_is_killed_its_container_is_ended_without_it(overlayws: Program, mortal: Path) -> None:
+    env = {"DOCKER_HOST": f"unix://{mortal}/socket"}
+    script = "echo x > new; echo ready; while :; do sleep 0.1; done"
+    child = overlayws.started("start", "--name", "s", "--sandbox", "docker", "--", "sh", "-c", script, env=env)
+    assert child.stdout and child.stdout.readline() == b"ready\n"
+    kill_engine(mortal)
+    child.kill()
+    child.communicate(timeout=30)
+    overlayws("list", env=env)
+    assert state(overlayws) == "interrupted"
+    nothing_runs(overlayws)
+    assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
 
 
 def test_a_connection_that_is_lost_is_no_status_of_the_command(overlayws: Program, client: Any) -> None:
@@ -309,26 +317,16 @@ def test_a_connection_that_is_lost_is_no_status_of_the_command(overlayws: Progra
 
 
 @pytest.mark.root
-def test_an_engine_that_dies_during_a_run_is_no_status_of_the_command(
-    overlayws: Program, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    place = tmp_path_factory.mktemp("engine") / "own"
-    with subprocess.Popen([engine.SCRIPT, place, str(os.getpid())]) as started:
-        try:
-            wait_until(lambda: (place / "ready").exists(), "an engine")
-            env = {"DOCKER_HOST": f"unix://{place}/socket"}
-            words = ["--sandbox", "docker", "--", "sh", "-c", "echo ready; sleep 100"]
-            child = overlayws.started("start", "--name", "s", *words, env=env)
-            assert child.stdout and child.stdout.readline() == b"ready\n"
-            (place / "restart").touch()
-            os.kill(int((place / "pid").read_text()), signal.SIGKILL)
-            _, err = child.communicate(timeout=60)
-            assert child.returncode == 4, err
-            overlayws("list", env=env)
-            assert state(overlayws) == "interrupted"
-        finally:
-            (place / "stop").touch()
-            started.wait(30)
+def test_an_engine_that_dies_during_a_run_is_no_status_of_the_command(overlayws: Program, mortal: Path) -> None:
+    env = {"DOCKER_HOST": f"unix://{mortal}/socket"}
+    words = ["--sandbox", "docker", "--", "sh", "-c", "echo ready; sleep 100"]
+    child = overlayws.started("start", "--name", "s", *words, env=env)
+    assert child.stdout and child.stdout.readline() == b"ready\n"
+    kill_engine(mortal)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 4, err
+    overlayws("list", env=env)
+    assert state(overlayws) == "interrupted"
 
 
 def children(pid: int) -> list[int]:
