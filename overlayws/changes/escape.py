@@ -24,11 +24,6 @@ def visible_bytes(data: bytes) -> str:
     return visible(data.decode("utf-8", "surrogateescape"))
 
 
-def visible_path(path: str) -> str:
-    """A path for a line of its own: ``visible``, and with a tab escaped too."""
-    return visible(path).replace("\t", "\\t")
-
-
 def quoted_path(path: str) -> str:
     """A path as git prints it with core.quotePath: as it is, or in double quotes with C escapes; ASCII only."""
     data = os.fsencode(path)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from overlayws.changes.escape import visible_bytes
-from overlayws.changes.sections import Section, sections
+from overlayws.changes.sections import Section
 
 _BOLD, _CYAN, _GREEN, _RED, _OFF = "\x1b[1m", "\x1b[36m", "\x1b[32m", "\x1b[31m", "\x1b[m"
 _PADDING = re.compile(" {80,}")
@@ -17,13 +17,8 @@ _MARKS = (b"[-", b"-]", b"{+", b"+}")
 _STYLES = {b"+": _GREEN, b"-": _RED}
 
 
-def for_terminal(patch: bytes, colour: bool) -> str:
-    """``patch`` (as ``render.patch`` made it) as text that is safe to print: see ``of_sections``."""
-    return of_sections(sections(patch), colour)
-
-
 def of_sections(shown: Iterable[Section], colour: bool, *, cut: bool = True) -> str:
-    """A patch as text that is safe to print.
+    """A patch (as ``sections.sections`` reads it) as text that is safe to print.
 
     Control characters, bytes that are not UTF-8, bidirectional and invisible characters are made visible; with ``cut``
     very long lines are cut and very long runs of spaces counted, both with a mark; the data of binary patches is left
@@ -43,11 +38,6 @@ def _lines(section: Section, colour: bool, cut: bool) -> Iterator[str]:
         yield _styled(visible_line(hunk.header, cut), _CYAN, colour)
         for line in hunk.lines:
             yield _styled(visible_line(line, cut), _STYLES.get(line[:1], ""), colour)
-
-
-def words_for_terminal(patch: bytes, colour: bool) -> str:
-    """See ``words_of_sections``."""
-    return words_of_sections(sections(patch), colour)
 
 
 def words_of_sections(shown: Iterable[Section], colour: bool) -> str:

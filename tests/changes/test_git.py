@@ -14,7 +14,8 @@ import pytest
 from overlayws.changes import git as module
 from overlayws.changes.contents import ChangedSince
 from overlayws.changes.git import private_repository, without_patch
-from overlayws.changes.terminal import words_for_terminal
+from overlayws.changes.sections import sections
+from overlayws.changes.terminal import words_of_sections
 from overlayws.errors import UnableError
 from tests.changes.layers import Case, Opaque, Whiteout, make_case
 from tests.trees import Dir, File, Special, Symlink, Tree, make_tree, read_tree
@@ -259,7 +260,7 @@ def test_lines_are_counted_and_binary_files_have_none(tmp_path: Path) -> None:
 
 def test_a_word_diff_marks_the_words(tmp_path: Path) -> None:
     case = make_case(tmp_path, {"a": "one two three\n"}, {"a": "one 2 three\n"})
-    assert "one [-two-]{+2+} three" in words_for_terminal(patch_of(case), False)
+    assert "one [-two-]{+2+} three" in words_of_sections(sections(patch_of(case)), False)
 
 
 def test_no_git_is_said_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

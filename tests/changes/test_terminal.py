@@ -9,7 +9,8 @@ import pytest
 
 from overlayws.changes import render
 from overlayws.changes.escape import quoted_path, visible
-from overlayws.changes.terminal import for_terminal, words_for_terminal
+from overlayws.changes.sections import sections
+from overlayws.changes.terminal import of_sections, words_of_sections
 from tests.changes.layers import make_case
 from tests.trees import Node
 
@@ -19,7 +20,7 @@ COLOUR = re.compile("\x1b\\[(?:1|31|32|36)?m")
 def shown(tmp_path: Path, before: Node, after: Node, *, colour: bool = False, name: str = "f") -> str:
     case = make_case(tmp_path, {name: before}, {name: after})
     with case.base() as base, case.theirs() as theirs:
-        return for_terminal(render.patch(case.scan(), base, theirs)[0], colour)
+        return of_sections(sections(render.patch(case.scan(), base, theirs)[0]), colour)
 
 
 @pytest.mark.parametrize(
@@ -103,14 +104,14 @@ def test_words_are_coloured(tmp_path: Path) -> None:
     case = make_case(tmp_path, {"f": "one two\n"}, {"f": "one 2\x1b\n"})
     with case.base() as base, case.theirs() as theirs:
         patch, _ = render.patch(case.scan(), base, theirs)
-    assert words_for_terminal(patch, True).endswith("one \x1b[31m[-two-]\x1b[m\x1b[32m{+2\\x1b+}\x1b[m\n")
+    assert words_of_sections(sections(patch), True).endswith("one \x1b[31m[-two-]\x1b[m\x1b[32m{+2\\x1b+}\x1b[m\n")
 
 
 def words(tmp_path: Path, before: Node, after: Node) -> list[str]:
     """The lines of the only hunk."""
     case = make_case(tmp_path, {"f": before}, {"f": after})
     with case.base() as base, case.theirs() as theirs:
-        lines = words_for_terminal(render.patch(case.scan(), base, theirs)[0], False).splitlines()
+        lines = words_of_sections(sections(render.patch(case.scan(), base, theirs)[0]), False).splitlines()
     return lines[next(n for n, line in enumerate(lines) if line.startswith("@@")) + 1 :]
 
 
@@ -162,7 +163,7 @@ def test_what_the_program_wrote_does_not_pass_for_a_mark(before: str, after: str
 
 
 def test_no_patch_is_no_text() -> None:
-    assert for_terminal(b"", True) == ""
+    assert of_sections(sections(b""), True) == ""
 
 
 @pytest.mark.parametrize(
