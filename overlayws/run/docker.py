@@ -21,6 +21,7 @@ from overlayws.errors import OverlaywsError, UsageError
 from overlayws.layer import outside
 from overlayws.layer.mount import Mount
 from overlayws.run import leftovers
+from overlayws.run.canary import Canary, hatched
 from overlayws.run.container import SIGNAL, WORKSPACE, Container, body, check_places
 from overlayws.run.engine import LABEL, EngineError, connect, explained, one_line
 from overlayws.run.host_image import ensured
@@ -55,7 +56,8 @@ def prepared(spec: RunSpec, mount: Mount, runtime: Runtime | None = None) -> Ite
     check_places(spec, {})
     if spec.image:
         check_reference(spec.image)
-    record = leftovers.Record(spec.record)
+    canary = hatched(read_only=spec.read_only)
+    record = leftovers.Record(spec.record, canary)
     with ExitStack() as stack:
         client = connect()
         stack.callback(client.close)
@@ -64,7 +66,7 @@ def prepared(spec: RunSpec, mount: Mount, runtime: Runtime | None = None) -> Ite
         record.write(engine=_socket_of(client))
         workdir = None if mount.layer is None else mount.layer.workdir
         stack.callback(leftovers.remove, client, label, record, workdir)
-        container = _described(client, spec, mount, runtime, label)
+        container = _described(client, spec, runtime, canary, label)
         source = _source(stack, client, mount, label)
         limits = spec.limits.or_else(default())
         request = body(spec, replace(container, source=source), limits)
@@ -75,8 +77,8 @@ def prepared(spec: RunSpec, mount: Mount, runtime: Runtime | None = None) -> Ite
             "socket": _socket_of(client),
             "container": made,
             "tty": spec.terminal,
-            "word": container.word,
-            "canary": canary_outside(mount, container.canary),
+            "word": canary.word,
+            "canary": canary.outside(mount),
             "must": runtime is not None,
             "signal": SIGNAL,
             "unmount": os.fspath(mount.merged) if os.geteuid() == 0 else "",
@@ -107,7 +109,7 @@ def _check_tools(spec: RunSpec, socket: str) -> None:
             )
 
 
-def _described(client: Any, spec: RunSpec, mount: Mount, runtime: Runtime | None, label: dict[str, str]) -> Container:
+def _described(client: Any, spec: RunSpec, runtime: Runtime | None, canary: Canary, label: dict[str, str]) -> Container:
     view = None
     image = spec.image
     if not image:
@@ -124,8 +126,8 @@ def _described(client: Any, spec: RunSpec, mount: Mount, runtime: Runtime | None
         uid=UID if root else os.getuid(),
         gid=UID if root else os.getgid(),
         label=label,
-        canary="" if spec.read_only else f".overlayws-{secrets.token_hex(8)}",
-        word=secrets.token_hex(16),
+        canary=canary.name,
+        word=canary.word,
         runtime="" if runtime is None else runtime.name,
         view=view,
         gvisor=runtime is not None,
@@ -144,13 +146,6 @@ def _source(stack: ExitStack, client: Any, mount: Mount, label: dict[str, str]) 
     with explained("the container engine"):
         client.create_volume(name, driver="local", driver_opts=options, labels=label)
     return {"Type": "volume", "Source": name}
-
-
-def canary_outside(mount: Mount, name: str) -> str:
-    """Where a file of that name, written at the workspace's top inside, must appear; "" for no name."""
-    if not name:
-        return ""
-    return os.fspath((mount.layer.upperdir if mount.layer is not None else mount.merged) / name)
 
 
 def _concluded(client: Any, container: str, result: RunResult) -> RunResult:

@@ -19,6 +19,7 @@ from overlayws.errors import NotStartedError, UsageError
 from overlayws.layer.mount import Mount
 from overlayws.layer.outside import owned
 from overlayws.run import bundle, docker, leftovers
+from overlayws.run.canary import hatched
 from overlayws.run.cgroup import limited
 from overlayws.run.container import SIGNAL, WORKSPACE, check_places
 from overlayws.run.limits import Limits, default
@@ -69,10 +70,9 @@ def alone(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
     image = _checked_image(spec) if spec.image else ""
     limits = spec.limits.or_else(default())
     program = installed() or "runsc"
-    canary = "" if spec.read_only else f".overlayws-{secrets.token_hex(8)}"
-    word = secrets.token_hex(16)
-    with leftovers.scratch(spec.record) as directory:
-        bundle.write(directory, spec, root_view(), mount.merged, UID, limits, canary, word)
+    canary = hatched(read_only=spec.read_only)
+    with leftovers.scratch(spec.record, canary) as directory:
+        bundle.write(directory, spec, root_view(), mount.merged, UID, limits, canary.name, canary.word)
         # The sentry's own threads would count as processes: inside, RLIMIT_NPROC of the bundle holds.
         with limited(Limits(limits.memory, limits.cpus)) as held:
             plan = {
@@ -80,8 +80,8 @@ def alone(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
                 "name": f"overlayws-{secrets.token_hex(8)}",
                 "bundle": os.fspath(directory),
                 "image": image,
-                "canary": docker.canary_outside(mount, canary),
-                "word": word,
+                "canary": canary.outside(mount),
+                "word": canary.word,
                 "tty": spec.terminal,
                 "signal": SIGNAL,
             }

@@ -22,6 +22,8 @@ from typing import Any
 from overlayws.atomic import write_atomic
 from overlayws.errors import UntrustedError
 from overlayws.layer import outside
+from overlayws.run.canary import Canary
+from overlayws.run.canary import remove as remove_canary
 from overlayws.run.engine import LABEL, EngineError, connect, explained
 from overlayws.run.host_image import ensured
 from overlayws.run.root_view import root_view
@@ -39,14 +41,16 @@ class LeftRunning(UntrustedError):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The file of one session, or none (a run without a session)."""
+    """The file of one session, or none (a run without a session); and what the gate of its run writes."""
 
     path: Path | None
+    canary: Canary = Canary("", "")
 
     def write(self, **about: str) -> None:
         """Say what is about to be made; durable."""
         if self.path is not None:
-            write_atomic(self.path, json.dumps(about).encode("ascii") + b"\n")
+            words = {**about, "canary": self.canary.name, "word": self.canary.word}
+            write_atomic(self.path, json.dumps(words).encode("ascii") + b"\n")
 
     def container(self) -> str:
         """The container that was made, or ""."""
@@ -56,27 +60,28 @@ class Record:
             return ""
 
     def clear(self) -> None:
-        """All of it is gone."""
+        """All of it is gone, but perhaps the canary."""
         if self.path is not None:
+            remove_canary(self.path.parent, self.canary)
             self.path.unlink(missing_ok=True)
 
 
 @contextmanager
-def scratch(record: Path | None) -> Iterator[Path]:
-    """A directory for one run, beside ``record``, so that the next command finds what a crash left of it."""
-    if record is None:
+def scratch(path: Path | None, canary: Canary) -> Iterator[Path]:
+    """A directory for one run, beside the record at ``path``: the next command finds what a crash left of it."""
+    if path is None:
         with tempfile.TemporaryDirectory(prefix="overlayws-run-") as name:
             yield Path(name)
         return
-    directory = record.with_name(_SCRATCH)
-    write_atomic(record, b"{}\n")
+    record, directory = Record(path, canary), path.with_name(_SCRATCH)
+    record.write()
     remove_tree(directory)
     try:
         directory.mkdir(mode=0o700)
         yield directory
     finally:
         remove_tree(directory)
-        record.unlink(missing_ok=True)
+        record.clear()
 
 
 def remove(client: Any, label: dict[str, str], record: Record, workdir: Path | None) -> None:
@@ -147,6 +152,7 @@ def clean(path: Path) -> bool:
     try:
         about = json.loads(path.read_bytes())
         engine, container = str(about.get("engine", "")), str(about.get("container", ""))
+        canary = Canary(str(about.get("canary", "")), str(about.get("word", "")))
     except FileNotFoundError:
         return False
     except (OSError, ValueError, AttributeError) as error:
@@ -168,7 +174,7 @@ def clean(path: Path) -> bool:
     remove_tree(path.with_name(_SCRATCH))
     if os.geteuid() == 0:
         outside.drop(path.parent / "merged")
-    path.unlink(missing_ok=True)
+    Record(path, canary).clear()
     return True
 
 
