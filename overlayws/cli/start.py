@@ -9,6 +9,7 @@ import click
 
 from overlayws import api, upkeep
 from overlayws.cli.context import Seconds, Size, WithCommand, command_of, directories, next_steps, talking
+from overlayws.cli.missing import advice
 from overlayws.cli.preview import print_preview
 from overlayws.cli.summary import summarize
 from overlayws.cli.terminal import say, visible, warn
@@ -172,7 +173,10 @@ def run_and_tell(
             warn("the command was ended: its time was over")
         if result.out_of_memory:
             warn("the command was out of memory: something of it was killed at the limit (see --memory)")
-        changeset = api.scan(store.load(name), store=store, talk=talk)
+        after = store.load(name)
+        changeset = api.scan(after, store=store, talk=talk)
+    if after.capture == session.capture and (hint := advice(session, command[0], result.exit_code, env)):
+        say(f"hint: {visible(hint)}")
     say()
     say(summarize(changeset))
     if changeset.changes:

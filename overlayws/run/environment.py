@@ -28,7 +28,7 @@ def environment(
     """
     env = {name: value for name, value in caller.items() if name in _KEPT or name.startswith(_KEPT_PREFIX)}
     env.setdefault("LANG", "C.UTF-8")
-    env["PATH"] = ":".join((*(_programs(tool) for tool in tools), PATH))
+    env["PATH"] = ":".join((*(programs(tool) for tool in tools), PATH))
     env["HOME"] = home
     env["USER"] = env["LOGNAME"] = USER
     # Without an identity `git commit` fails, and the caller's own is none of the program's business.
@@ -51,6 +51,7 @@ def environment(
     return env
 
 
-def _programs(tool: str) -> str:
+def programs(tool: str) -> str:
+    """Where a directory of --tools has its programs."""
     below = os.path.join(tool, "bin")
     return below if os.path.isdir(below) else tool
