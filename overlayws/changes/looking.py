@@ -27,7 +27,7 @@ class Looking:
     def sections(self, *, context: int = 3) -> list[Section]:
         """The files that have a patch form and are within the limits."""
         exact = list(sections(self.repository.patch(context=context)))
-        note_permissions(exact, self.repository.changes)
+        annotate(exact, self.repository.changes)
         decoded = {os.fsencode(path): encoding for path, encoding in self.repository.decoded.items()}
         for section in exact:
             old, new = names(section)
@@ -56,13 +56,16 @@ def looking(
         yield Looking(repository, everything)
 
 
-def note_permissions(found: Iterable[Section], changes: Iterable[Change]) -> None:
-    """Say in the notes what became of permissions that a patch does not have."""
+def annotate(found: Iterable[Section], changes: Iterable[Change]) -> None:
+    """Say in the notes what a patch does not: what became of permissions, and the flags."""
     known = {os.fsencode(change.path): change for change in changes}
     for section in found:
         old, new = names(section)
-        if old in known and new in known and (told := permissions(known[old].before, known[new].after)):
-            section.notes.append(told)
+        if old in known and new in known:
+            if told := permissions(known[old].before, known[new].after):
+                section.notes.append(told)
+            if known[new].flags:
+                section.notes.append(f"flags: {', '.join(known[new].flags)}")
 
 
 def not_shown(change: Change) -> str:

@@ -89,6 +89,8 @@ def _stat_lines(rows: Sequence[Row], width: int, colour: bool) -> list[str]:
         told = permissions(row.before, row.after)
         if told and row.status != "mode-changed":
             count += f", {told}"
+        if row.flags:
+            count += f"  \x1b[33m[{', '.join(row.flags)}]\x1b[m" if colour else f"  [{', '.join(row.flags)}]"
         lines.append(f" {name:<{name_width}} | {count}\n")
     return lines
 

@@ -12,7 +12,7 @@ from overlayws import api
 from overlayws.apply.step import ApplyPlan, Conflict
 from overlayws.cli.context import named_or_paths, next_steps, opened, session_names, talking
 from overlayws.cli.prompt import confirmed
-from overlayws.cli.summary import summarize
+from overlayws.cli.summary import flagged, summarize
 from overlayws.cli.terminal import json_path, say, visible, warn
 from overlayws.committing import Committed
 from overlayws.committing import commit as committed
@@ -91,6 +91,9 @@ def apply_command(
                 where = f"branch {branch}" if branch is not None else str(session.workspace)
                 question = f"{summarize(view.changeset)}. Apply to {visible(where)}?"
                 anything = bool(view.changeset.changes)
+                flags = flagged(view.changeset)
+            for line in flags:
+                say(line)
             if anything and not confirmed(question, yes=False):
                 say("nothing applied")
                 return 1

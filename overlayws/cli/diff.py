@@ -12,6 +12,7 @@ import click
 from overlayws import api
 from overlayws.cli.commits import show_commits
 from overlayws.cli.context import named_or_paths, opened, session_names, talking
+from overlayws.cli.summary import flagged
 from overlayws.cli.terminal import coloured, say, show_patch, visible, warn
 from overlayws.errors import UnableError, UsageError
 
@@ -54,7 +55,7 @@ def diff_command(
     from overlayws.changes.change import permissions
     from overlayws.changes.git import EVERYTHING, EXACT, private_repository, without_patch
     from overlayws.changes.listing import rows
-    from overlayws.changes.looking import looking, not_shown, note_permissions
+    from overlayws.changes.looking import annotate, looking, not_shown
     from overlayws.changes.sections import sections as parsed
     from overlayws.changes.shown import listed as shown
     from overlayws.changes.terminal import of_sections, words_of_sections
@@ -90,7 +91,7 @@ def diff_command(
                 missing = [not_shown(change) for change in left_out]
                 if word:
                     sections = list(parsed(patch))
-                    note_permissions(sections, changeset.changes)
+                    annotate(sections, changeset.changes)
             else:
                 with private_repository(*sides, scratch=scratch, limits=limits) as repository:
                     listed = rows(changeset, repository)
@@ -117,6 +118,8 @@ def diff_command(
         for change in without_patch(shown(changeset)):
             told = permissions(change.before, change.after)
             warn(f"not in the patch: {change.path} ({change.status}{f', {told}' if told else ''})")
+        for line in flagged(changeset):
+            say(line)
     for problem in changeset.problems:
         warn(f"not captured: {problem}")
     if not changeset.changes and form is None:

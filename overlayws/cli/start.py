@@ -11,7 +11,7 @@ from overlayws import api, upkeep
 from overlayws.cli.context import Seconds, Size, WithCommand, command_of, directories, next_steps, talking
 from overlayws.cli.missing import advice
 from overlayws.cli.preview import print_preview
-from overlayws.cli.summary import summarize
+from overlayws.cli.summary import tell
 from overlayws.cli.terminal import say, visible, warn
 from overlayws.errors import NotStartedError, UnableError, UsageError
 from overlayws.layer.all_backends import BACKENDS
@@ -178,7 +178,7 @@ def run_and_tell(
     if after.capture == session.capture and (hint := advice(session, command[0], result.exit_code, env)):
         say(f"hint: {visible(hint)}")
     say()
-    say(summarize(changeset))
+    tell(changeset)
     if changeset.changes:
         next_steps(f"overlayws diff {name}", f"overlayws apply {name}", f"overlayws discard {name}")
     else:

@@ -8,7 +8,7 @@ import click
 
 from overlayws import api, upkeep
 from overlayws.cli.context import named, next_steps, opened, session_names, talking
-from overlayws.cli.summary import summarize
+from overlayws.cli.summary import flagged, summarize
 from overlayws.cli.terminal import visible
 
 
@@ -46,6 +46,8 @@ def status_command(session: str | None, as_json: bool) -> None:
         click.echo(f"command    {visible(' '.join(r.command))}  ({ended})")
     if changeset is not None:
         click.echo(f"changes    {summarize(changeset)}")
+        for line in flagged(changeset):
+            click.echo(f"           {line}")
         click.echo(f"digest     {changeset.digest}")
         if changeset.changes:
             next_steps(f"overlayws diff {found.name}", f"overlayws apply {found.name}")

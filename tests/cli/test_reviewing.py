@@ -89,3 +89,27 @@ def test_permissions_without_a_patch_form_are_said(overlayws: Program, workspace
     overlayws("start", "--name", "s", "--", "sh", "-c", "echo two > f; chmod 644 f g")
     assert "not in the patch: g (mode-changed, mode 0600 -> 0644)" in overlayws("diff", "s").err
     assert b"\n(mode 0600 -> 0644)\n" in overlayws("diff", "s", "--word").out
+
+
+FLAGGED = "echo x > .envrc; echo y > plain; w=.github/workflows; mkdir -p $w; touch $w/1.yml $w/2.yml $w/3.yml"
+
+
+def test_flags_are_told_wherever_a_person_looks(overlayws: Program) -> None:
+    line = "auto-executed: .envrc, .github/workflows/1.yml, .github/workflows/2.yml and 1 more"
+    started = overlayws("start", "--name", "s", "--", "sh", "-c", FLAGGED)
+    assert f"  {line}\n" in started.err
+    done = overlayws("diff", "s")
+    assert f"{line}\n" in done.err and b"auto-executed" not in done.out
+    stat = overlayws("diff", "s", "--stat").out.decode().splitlines()
+    assert [row.split("|")[0].strip() for row in stat if row.endswith("  [auto-executed]")] == [
+        ".envrc", ".github/workflows/1.yml", ".github/workflows/2.yml", ".github/workflows/3.yml",
+    ]  # fmt: skip
+    assert line in overlayws("status", "s").out.decode()
+    assert line in overlayws("apply", "s", code=2).err
+    assert "auto-executed" not in overlayws("diff", "s", "plain").err
+
+
+def test_a_name_cannot_pass_for_several_or_hide_in_the_line_of_a_flag(overlayws: Program) -> None:
+    names = "'a, b and 7 more.pth' 'q\".pth' \"$(printf 'z\\033[8m.pth')\""
+    started = overlayws("start", "--name", "s", "--", "sh", "-c", f"touch {names}")
+    assert '  auto-executed: "a, b and 7 more.pth", "q\\".pth", "z\\x1b[8m.pth"\n' in started.err
