@@ -257,6 +257,7 @@ def doctor(store: Store | None = None) -> dict[str, Any]:
     from overlayws.layer.all_backends import BACKENDS
     from overlayws.run.all_sandboxes import SANDBOXES
     from overlayws.run.trial import note, tried
+    from overlayws.run.versions import container_programs, told
 
     store = store or default_store()
 
@@ -282,6 +283,7 @@ def doctor(store: Store | None = None) -> dict[str, Any]:
         sandboxes.append(row(name, reason, said, auto=name == "bwrap"))
     git = shutil.which("git", path=_GIT_PATH)
     programs = [row("git", None if git else "not installed: apt-get install git", git or "")]
+    programs += [row(name, None, told(name, version)) for name, version in container_programs().items()]
     return {
         "backends": backends, "sandboxes": sandboxes, "programs": programs, "state": os.fspath(store.home),
     }  # fmt: skip
