@@ -9,7 +9,6 @@ import hashlib
 import os
 import stat
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from overlayws.apply.locked import READING, Log, Reach
@@ -97,7 +96,7 @@ class Look:
             return None
         try:
             st = os.stat(split(path)[1], dir_fd=fd, follow_symlinks=False)
-            return replace(Seen.of(st), mode=self._directories.true_mode(path, st))
+            return Seen.of(st, self._directories.true_mode(path, st))
         except FileNotFoundError:
             return None
         except OSError as error:

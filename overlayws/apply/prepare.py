@@ -121,5 +121,5 @@ def _removed(ground: Ground, step: Step, stage: int, slot: int) -> Move:
     parent, name = split(step.path)
     with opened(ground.directories.open(parent), name) as (fd, path):
         st = os.fstat(fd)
-        node = replace(node_of(st, xattrs=all_xattrs(path)), mode=ground.directories.true_mode(step.path, st))
+        node = node_of(st, xattrs=all_xattrs(path), mode=ground.directories.true_mode(step.path, st))
         return Move("rmdir", step.path, stage, slot, node, None)

@@ -54,15 +54,15 @@ class Node:
         return self.is_at(st) and (self.kind is Kind.DIRECTORY or st.st_ctime_ns == self.ctime_ns)
 
 
-def node_of(st: os.stat_result, digest: str | None = None, xattrs: Values = ()) -> Node:
-    """The Node of what was just looked at."""
+def node_of(st: os.stat_result, digest: str | None = None, xattrs: Values = (), *, mode: int | None = None) -> Node:
+    """The Node of what was just looked at; ``mode`` where the permission bits that count are others."""
     return Node(
         kind_of(st.st_mode),
         st.st_ino,
         st.st_size,
         st.st_mtime_ns,
         st.st_ctime_ns,
-        stat.S_IMODE(st.st_mode),
+        stat.S_IMODE(st.st_mode) if mode is None else mode,
         st.st_uid,
         st.st_gid,
         digest,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -44,8 +43,9 @@ class Seen:
     nlink: int
 
     @classmethod
-    def of(cls, st: os.stat_result) -> Seen:
-        return cls(kind_of(st.st_mode), Stamp.of(st), stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid, st.st_nlink)
+    def of(cls, st: os.stat_result, mode: int) -> Seen:
+        """``mode``: the permission bits that count (see ``Reach.true_mode``)."""
+        return cls(kind_of(st.st_mode), Stamp.of(st), mode, st.st_uid, st.st_gid, st.st_nlink)
 
 
 @dataclass(frozen=True, slots=True)

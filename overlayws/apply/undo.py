@@ -61,7 +61,7 @@ def look(
             nodes[step.path] = None
             continue
         mode = locked.get(step.path, ground.directories.true_mode(step.path, now))
-        nodes[step.path] = replace(node_of(now, digests.get(step.path)), mode=mode)
+        nodes[step.path] = node_of(now, digests.get(step.path), mode=mode)
     times = {}
     for path, _ in record.times:
         now = os.fstat(ground.directories.root) if not path else _at(ground, path)
@@ -211,10 +211,10 @@ def _now(ground: Ground, step: Move) -> Node:
     with opened(ground.directories.open(parent), name) as (fd, path):
         st = os.fstat(fd)
         if step.op == "set":
-            node = node_of(st, xattrs=tuple((key, xattr(path, key)) for key, _ in step.new.xattrs))
-            return replace(node, mode=ground.directories.true_mode(step.path, st))
+            xattrs = tuple((key, xattr(path, key)) for key, _ in step.new.xattrs)
+            return node_of(st, xattrs=xattrs, mode=ground.directories.true_mode(step.path, st))
         if step.op == "mkdir":
-            return replace(node_of(st, xattrs=all_xattrs(path)), mode=step.new.mode)
+            return node_of(st, xattrs=all_xattrs(path), mode=step.new.mode)
         return node_of(st)
 
 

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -139,8 +140,6 @@ class Manifest:
         it since the start (``--base live``). Never for a frozen base."""
         return False
 
-    _longest: int | None = None  # bytes of the longest hidden path, once it was asked for
-
     def holds(self, path: str) -> bool:
         """Whether the base has something at ``path`` now. Of a frozen base its lowerdir alone tells."""
         return True
@@ -154,25 +153,31 @@ class Manifest:
     def hidden(self, path: str) -> Hidden | None:
         """The hidden path that ``path`` is or lies below, or None."""
         parts = os.fsencode(path).split(b"/")
-        if self._longest is None:
-            self._longest = self._query("SELECT ifnull(max(length(path)), 0) FROM hidden", ())[0][0]
         # SQLite keeps what was bound to its last statements: of a deep path that would be gigabytes.
         prefixes, length = [], -1
         for n, part in enumerate(parts, 1):
             length += len(part) + 1
-            if length > self._longest:
+            if length > self._longest_hidden:
                 break
             prefixes.append(b"/".join(parts[:n]))
+        if not prefixes:
+            return None
         marks = ",".join("?" * len(prefixes))
         rows = self._query(f"SELECT path, kind, rule FROM hidden WHERE path IN ({marks})", tuple(prefixes))
         return _hidden(rows[0]) if rows else None
 
     def hidden_below(self, path: str) -> list[Hidden]:
         """The hidden paths below the directory ``path`` ('' is the whole tree)."""
-        rows = self._query(
-            "SELECT path, kind, rule FROM hidden WHERE path > ? AND path < ? ORDER BY path", _range(path)
-        )
+        low, high = _range(path)
+        if len(low) >= self._longest_hidden:
+            return []
+        rows = self._query("SELECT path, kind, rule FROM hidden WHERE path > ? AND path < ? ORDER BY path", (low, high))
         return [_hidden(row) for row in rows]
+
+    @cached_property
+    def _longest_hidden(self) -> int:
+        """Bytes of the longest hidden path; longer than any of them, most paths need no question."""
+        return int(self._query("SELECT ifnull(max(length(path)), 0) FROM hidden", ())[0][0])
 
     def skipped(self) -> list[tuple[str, Kind]]:
         """The FIFOs, sockets and devices that were not copied."""

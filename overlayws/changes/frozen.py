@@ -101,7 +101,7 @@ class FrozenContents(Contents):
                     raise _damaged(f"the content of {path!r} has another size")
             digest = sha256()
             done = 0
-            while chunk := os.pread(fd, min(_CHUNK, entry.size - done), (at or 0) + done):
+            while done < entry.size and (chunk := os.pread(fd, min(_CHUNK, entry.size - done), (at or 0) + done)):
                 done += len(chunk)
                 digest.update(chunk)
                 yield chunk
