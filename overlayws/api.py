@@ -213,6 +213,7 @@ def apply(
     from overlayws.apply.lock import workspace_lock
     from overlayws.apply.plan import plan_apply
     from overlayws.apply.recover import recover as recover_journals
+    from overlayws.changes.links import note
 
     store = store or default_store()
     with viewing(session, paths, store=store, talk=talk) as view:
@@ -234,6 +235,7 @@ def apply(
             left, journal = earlier(applied_journals(session)), _next_journal(session)
             with _planning(store, session, journal):
                 plan = planned(view.changeset.changes)
+            plan = replace(plan, notes=(*plan.notes, *note(view.changeset.links, (step.path for step in plan.steps))))
             if dry_run or not view.changeset.changes:
                 return plan
             whole = view.changeset.digest == view.whole.digest and not plan.refused
@@ -327,6 +329,7 @@ def discard(
     What was applied stays applied, and can still be undone. A discarded session runs nothing any more. Where one half
     of a rename is dropped, a warning names the other, which stays.
     """
+    from overlayws.changes.rename import halves
     from overlayws.changes.shown import listed
     from overlayws.layer.restore import Replaced, restore
     from overlayws.layer.whiteout import Marks
@@ -337,7 +340,8 @@ def discard(
             still(view, digest)
             check_layer(view.session)
             marks = Marks(backend_of(view.session).XATTR_PREFIX)
-            _warn_of_halves(view, talk)
+            for line in halves(view.whole.renames, view.changeset.changes):
+                talk.warning(line)
             session = replace(view.session, doing="drop", then=view.session.state)
             store.save(session)
             try:
@@ -389,12 +393,3 @@ def complete(view: View) -> None:
             f"the capture is not complete: {view.changeset.problems[0]}",
             hint="discard the session, or apply only paths that are whole",
         )
-
-
-def _warn_of_halves(view: View, talk: Talk) -> None:
-    dropped = {change.path for change in view.changeset.changes}
-    for rename in view.whole.renames:
-        if rename.new in dropped and rename.old not in dropped:
-            talk.warning(f"{rename.old} stays deleted; it was renamed to {rename.new}")
-        elif rename.old in dropped and rename.new not in dropped:
-            talk.warning(f"{rename.new} stays; it was renamed from {rename.old}")

@@ -89,16 +89,18 @@ class ChangeSet:
 
     Directories are changes of their own where they appear, vanish or change their mode.
     ``problems`` names what could not be captured; a change set with problems is incomplete and is not applied. A file
-    that is there and could not be read is a change all the same: ``after`` has its size and no digest.
+    that is there and could not be read is a change all the same: ``after`` has its size and no digest. ``links`` has
+    the names that are one file for the program, where one of them is a change; apply makes a file of each.
     """
 
     changes: tuple[Change, ...]
     renames: tuple[Rename, ...] = ()
     problems: tuple[Problem, ...] = ()
+    links: tuple[tuple[str, ...], ...] = ()
 
     @cached_property
     def digest(self) -> str:
-        """``sha256:…`` over a canonical encoding of every change; renames are not part of it."""
+        """``sha256:…`` over a canonical encoding of every change; renames and links are not part of it."""
         return "sha256:" + hashlib.sha256(canonical(self.changes)).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 The manifest is JSON lines in ASCII (surrogates escaped): a header with the counts, a line for each change
 ``[path, before, after, [flag …], offset]`` (of a live base with a second offset, for ``before``), each rename
-``[old, new, similarity]`` and each problem ``[path, why]``.
+``[old, new, similarity]``, each problem ``[path, why]`` and each file with several names ``[path …]``.
 ``before`` and ``after`` are as in the canonical encoding (docs/changes.md) but with a link's mode; ``offset`` is where
 the content is in the pack, or null.
 """
@@ -39,7 +39,7 @@ def manifest_lines(
 ) -> Iterator[bytes]:
     """The manifest of ``changeset``; ``offsets`` says where in the pack a content (by its digest) begins,
     ``repository`` what was taken of the program's own repository."""
-    counts = [len(changeset.changes), len(changeset.renames), len(changeset.problems)]
+    counts = [len(changeset.changes), len(changeset.renames), len(changeset.problems), len(changeset.links)]
     taken = sha256(repository).hexdigest() if repository is not None else None
     yield _line({"schema": SCHEMA, "digest": changeset.digest, "counts": counts, "repository": taken})
     for change in changeset.changes:
@@ -52,6 +52,8 @@ def manifest_lines(
         yield _line([rename.old, rename.new, rename.similarity])
     for problem in changeset.problems:
         yield _line([problem.path, problem.why])
+    for link in changeset.links:
+        yield _line(link)
 
 
 def _offset(entry: Entry | None, offsets: Mapping[str, int]) -> int | None:
@@ -126,12 +128,14 @@ def thaw(store: Path, capture: str) -> tuple[ChangeSet, FrozenContents]:
         header = json.loads(next(lines))
         if header["schema"] != SCHEMA:
             raise ValueError("another schema")
-        changes, renames, problems = header["counts"]
+        changes, renames, problems, *more = header["counts"]
+        (links,) = more or [0]  # captures of older versions have none
         offsets: dict[str, int] = {}
         changeset = ChangeSet(
             _take(lines, changes, lambda row: _change(row, offsets)),
             _take(lines, renames, lambda row: Rename(_path(row[0]), _path(row[1]), int(row[2]))),
             _take(lines, problems, lambda row: Problem(_text(row[0]), _text(row[1]))),
+            _take(lines, links, lambda row: tuple(map(_path, row))),
         )
         if next(lines, None) is not None:
             raise ValueError("more lines than it says")

@@ -8,6 +8,7 @@ from html import escape
 
 from overlayws.changes.change import ChangeSet, permissions
 from overlayws.changes.escape import quoted_path, visible
+from overlayws.changes.links import told as told_links
 from overlayws.changes.listing import Row
 from overlayws.changes.render import summary_line
 from overlayws.changes.sections import Section
@@ -63,6 +64,8 @@ def _parts(
         yield f'<p class="p">not captured: {_text(str(problem))}</p>\n'
     for line in left_out:
         yield f'<p class="p">{_text(line)}</p>\n'
+    if changeset.links:
+        yield f'<p class="p">hard links, of which apply makes a file each: {_text(told_links(changeset.links))}</p>\n'
     yield "<table><tr><th>path<th>what<th>added<th>removed<th>flags</tr>\n"
     for row in rows:
         name = quoted_path(row.path) if row.old is None else f"{quoted_path(row.old)} => {quoted_path(row.path)}"

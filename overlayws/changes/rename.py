@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from overlayws.beneath import split
 from overlayws.changes.change import Change, Rename
@@ -98,3 +98,15 @@ def _handle(path: str, lower: Lower) -> Origin | None:
     if _libc.name_to_handle_at(fd, os.fsencode(name), ctypes.byref(handle), ctypes.byref(mount), 0) != 0:
         return None
     return Origin(handle.type, bytes(handle.handle[: handle.bytes]))
+
+
+def halves(renames: Iterable[Rename], dropped: Iterable[Change]) -> list[str]:
+    """A line for each rename of which one half is ``dropped``: what stays of it."""
+    paths = {change.path for change in dropped}
+    lines = []
+    for rename in renames:
+        if rename.new in paths and rename.old not in paths:
+            lines.append(f"{rename.old} stays deleted; it was renamed to {rename.new}")
+        elif rename.old in paths and rename.new not in paths:
+            lines.append(f"{rename.new} stays; it was renamed from {rename.old}")
+    return lines

@@ -162,6 +162,7 @@ def as_json(
         "changes": [_json_row(row) for row in rows],
         "summary": _summary(rows),
         "problems": [visible(str(problem)) for problem in changeset.problems],
+        "hard_links": [[_json_path("path", path) for path in group] for group in changeset.links],
     }
 
 

@@ -20,6 +20,7 @@ from overlayws.changes.bounds import Bounds
 from overlayws.changes.change import Change, ChangeSet, Problem
 from overlayws.changes.flags import NO_CONTENT, Content, HiddenPaths, flags
 from overlayws.changes.frame import Frame
+from overlayws.changes.links import Links
 from overlayws.changes.lower import Lower, lower_of
 from overlayws.changes.opening import Unlocked, open_file, xattr_names
 from overlayws.changes.reading import Read, Resized, compared, read, stands_alone
@@ -100,6 +101,7 @@ class _Scan:
         self._secrets = secrets
         self._full = False
         self._bounds = Bounds()
+        self._links = Links(self._bounds)
         self._problems: list[Problem] = []
         self._gone: list[str] = []  # base directories that the merged view shows nothing of, but for self._kept
         self._kept: set[str] = set()  # what the upperdir has below an opaque directory
@@ -127,8 +129,10 @@ class _Scan:
                     self._deleted(recorded.path, recorded.entry)
         self._changes.sort(key=lambda change: change.path.encode("utf-8", "surrogateescape"))
         changes = tuple(self._changes)
+        if self._links.cut:
+            self._problems.append(Problem("", "more hard links than can be captured"))
         renames = exact(changes, self._origins, self._lower)
-        return ChangeSet(changes, renames, tuple(sorted(self._problems)))
+        return ChangeSet(changes, renames, tuple(sorted(self._problems)), self._links.groups(changes))
 
     def close(self) -> None:
         for frame in self._stack:
@@ -292,6 +296,7 @@ class _Scan:
                 if (kind := self._marks.special(st, frame.fd, name)) is not None:
                     self._change(path, self._digested(path, self._before(frame, path)), Entry(kind, mode))
                     return
+            self._links.add(path, st)
             row = self._row(frame, path)
             names = xattr_names(fd)
             xattrs = self._xattrs(fd, names) if names else ()

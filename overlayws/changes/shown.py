@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from overlayws.changes.change import Change, ChangeSet, Problem
+from overlayws.changes.links import touching
 from overlayws.changes.pathspec import Pathspec, matcher, parse
 from overlayws.errors import UsageError
 from overlayws.source.entry import Kind
@@ -70,6 +71,7 @@ def select(changeset: ChangeSet, paths: Iterable[str]) -> ChangeSet:
         tuple(c for c in changeset.changes if c.path in chosen),
         tuple(r for r in changeset.renames if r.old in chosen and r.new in chosen),
         tuple(sorted(problems)),
+        touching(changeset.links, chosen),
     )
 
 

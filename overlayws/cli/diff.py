@@ -54,6 +54,7 @@ def diff_command(
     from overlayws.changes import render
     from overlayws.changes.change import permissions
     from overlayws.changes.git import EVERYTHING, EXACT, private_repository, without_patch
+    from overlayws.changes.links import told as told_links
     from overlayws.changes.listing import rows
     from overlayws.changes.looking import annotate, looking, not_shown
     from overlayws.changes.sections import sections as parsed
@@ -122,6 +123,8 @@ def diff_command(
             say(line)
     for problem in changeset.problems:
         warn(f"not captured: {problem}")
+    if changeset.links and form != "json" and html is None:
+        say(f"hard links, of which apply makes a file each: {told_links(changeset.links)}")
     if not changeset.changes and form is None:
         say(f"session {visible(session.name)}: nothing changed")
     return 1 if exit_code and changeset.changes else 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlayws.layer.cursor import Cursor, opened, user_xattrs
+from overlayws.layer.held import Held, holding
 from overlayws.layer.mount import Layer, MountError, shown
 from overlayws.layer.node import put_file, put_marked, put_special, put_symlink, put_xattrs
 from overlayws.layer.stamps import Stamps, untouched
@@ -36,8 +37,13 @@ def difference(layer: Layer, stamps: Stamps, marks: Marks, upperdir: Path) -> No
     A file that ``stamps`` says nobody touched is not read. What differs in its times alone is no difference.
     Raises MountError naming the path that could not be captured.
     """
-    with Cursor(layer.lowerdir) as lower, Cursor(layer.merged) as merged, Cursor(upperdir) as upper:
-        comparison = _Comparison(lower, merged, upper, stamps, marks)
+    with (
+        Cursor(layer.lowerdir) as lower,
+        Cursor(layer.merged) as merged,
+        Cursor(upperdir) as upper,
+        holding(layer.workdir / "links") as held,
+    ):
+        comparison = _Comparison(lower, merged, upper, stamps, marks, held)
         try:
             comparison.run()
         except OSError as error:
@@ -46,9 +52,9 @@ def difference(layer: Layer, stamps: Stamps, marks: Marks, upperdir: Path) -> No
 
 
 class _Comparison:
-    def __init__(self, lower: Cursor, merged: Cursor, upper: Cursor, stamps: Stamps, marks: Marks) -> None:
+    def __init__(self, lower: Cursor, merged: Cursor, upper: Cursor, stamps: Stamps, marks: Marks, held: Held) -> None:
         self._lower, self._merged, self._upper = lower, merged, upper
-        self._stamps, self._marks = stamps, marks
+        self._stamps, self._marks, self._held = stamps, marks, held
         self._frames: list[_Frame] = []
         self._name = ""
         self._can_mknod = True
@@ -131,7 +137,8 @@ class _Comparison:
                 below = self._lower.down(name)
             self._enter(name, st, below, has_lower=has_lower, opaque=below is not None and not has_lower)
         elif stat.S_ISREG(st.st_mode):
-            if below is None or not stat.S_ISREG(below.st_mode):
+            # What the program linked is there under every name, as a copy-up has it.
+            if below is None or not stat.S_ISREG(below.st_mode) or st.st_nlink > 1:
                 self._file(name)
             elif not untouched(self._stamps, st, below.st_ino) and not self._same(name, st, below):
                 self._file(name)
@@ -150,8 +157,11 @@ class _Comparison:
     def _file(self, name: str) -> None:
         self._make()
         with opened(self._merged.fd, name) as (fd, st):
+            if self._held.put(st, self._upper.fd, name):
+                return
             xattrs = tuple((self._marks.escaped(n), value) for n, value in user_xattrs(fd))
             put_file(fd, st, self._upper.fd, name, xattrs)
+            self._held.hold(st, self._upper.fd, name)
 
     def _same(self, name: str, st: os.stat_result, below: os.stat_result) -> bool:
         if (st.st_size, stat.S_IMODE(st.st_mode)) != (below.st_size, stat.S_IMODE(below.st_mode)):

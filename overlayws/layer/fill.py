@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from overlayws.layer.cursor import Cursor, opened, user_xattrs
+from overlayws.layer.held import Held, holding
 from overlayws.layer.mount import Layer
 from overlayws.layer.node import put_file, put_symlink, put_xattrs
 from overlayws.layer.stamps import stamp
@@ -31,13 +32,18 @@ def fill(layer: Layer, marks: Marks) -> list[Row]:
 
     Devices in the upperdir are left out: they are refused later in any case. Raises OSError.
     """
-    with Cursor(layer.lowerdir) as lower, Cursor(layer.upperdir) as upper, Cursor(layer.merged) as merged:
-        return _Filling(lower, upper, merged, marks).fill()
+    with (
+        Cursor(layer.lowerdir) as lower,
+        Cursor(layer.upperdir) as upper,
+        Cursor(layer.merged) as merged,
+        holding(layer.workdir / "links") as held,
+    ):
+        return _Filling(lower, upper, merged, marks, held).fill()
 
 
 class _Filling:
-    def __init__(self, lower: Cursor, upper: Cursor, merged: Cursor, marks: Marks) -> None:
-        self._lower, self._upper, self._merged, self._marks = lower, upper, merged, marks
+    def __init__(self, lower: Cursor, upper: Cursor, merged: Cursor, marks: Marks, held: Held) -> None:
+        self._lower, self._upper, self._merged, self._marks, self._held = lower, upper, merged, marks, held
         self._frames: list[_Frame] = []
         self._rows: list[Row] = []
 
@@ -107,9 +113,11 @@ class _Filling:
         elif kind is not None or not stat.S_ISREG(st.st_mode):
             if stat.S_ISFIFO(st.st_mode) or stat.S_ISSOCK(st.st_mode):
                 os.mknod(name, st.st_mode, dir_fd=parent)
-        else:
+        elif from_lower:  # whose links are other bases
             with opened(source.fd, name) as (fd, st):
-                xattrs = user_xattrs(fd) if from_lower else self._marks.agent_xattrs(user_xattrs(fd))
-                made = put_file(fd, st, parent, name, xattrs)
-            if from_lower:
-                self._rows.append(stamp(made, st.st_ino))
+                made = put_file(fd, st, parent, name, user_xattrs(fd))
+            self._rows.append(stamp(made, st.st_ino))
+        elif not self._held.put(st, parent, name):
+            with opened(source.fd, name) as (fd, st):
+                put_file(fd, st, parent, name, self._marks.agent_xattrs(user_xattrs(fd)))
+            self._held.hold(st, parent, name)

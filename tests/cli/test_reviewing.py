@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -28,7 +29,7 @@ print(f"\\n{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}", end="", fl
 """
 
 
-def test_66_50_000_new_files_are_grouped_in_a_minute_and_little_memory(overlayws: Program) -> None:
+def test_66_50_000_new_files_are_grouped_applied_and_undone_in_little_memory(overlayws: Program) -> None:
     script = (
         "import os\nfor n in range(50000):\n  if n % 500 == 0: os.makedirs(f'node_modules/p{n // 500}')\n"
         "  open(f'node_modules/p{n // 500}/f{n}.js', 'w').write(f'module.exports = {n}\\n' * 10)\n"
@@ -42,6 +43,11 @@ def test_66_50_000_new_files_are_grouped_in_a_minute_and_little_memory(overlayws
     assert len(lines) == 3 and "node_modules/ | 50000 added: +500000 -0 lines" in lines[1] and "README.md" in lines[0]
     out, memory, taken = measured(overlayws, "diff", "s")
     assert memory < 512 << 10 and taken < 60 and out.count(b"\ndiff --git ") == 50_000
+    before = sorted(os.listdir(overlayws.cwd))
+    _, memory, _ = measured(overlayws, "apply", "s", "--yes")
+    assert memory < 512 << 10 and (overlayws.cwd / "node_modules/p99/f49999.js").exists()
+    _, memory, _ = measured(overlayws, "undo", "s", "--yes")
+    assert memory < 512 << 10 and sorted(os.listdir(overlayws.cwd)) == before
 
 
 def test_68_no_changes_are_said(overlayws: Program) -> None:
@@ -113,3 +119,19 @@ def test_a_name_cannot_pass_for_several_or_hide_in_the_line_of_a_flag(overlayws:
     names = "'a, b and 7 more.pth' 'q\".pth' \"$(printf 'z\\033[8m.pth')\""
     started = overlayws("start", "--name", "s", "--", "sh", "-c", f"touch {names}")
     assert '  auto-executed: "a, b and 7 more.pth", "q\\".pth", "z\\x1b[8m.pth"\n' in started.err
+
+
+def test_hard_links_are_told_everywhere(overlayws: Program) -> None:
+    overlayws("start", "--name", "s", "--", "sh", "-c", "echo 1 > n; ln n 'a b'; ln n 'new\nline'")
+    names = 'a b = n = "new\\nline"'
+    assert f"linked     {names}\n" in overlayws("status", "s").out.decode()
+    assert json.loads(overlayws("status", "s", "--json").out)["hard_links"] == 1
+    for form in ((), ("--stat",), ("--name-status",)):
+        assert f"hard links, of which apply makes a file each: {names}\n" in overlayws("diff", "s", *form).err
+    told = json.loads(overlayws("diff", "s", "--json").out)["hard_links"]
+    assert told == [[{"path": "a b"}, {"path": "n"}, {"path": "new\nline"}]]
+    overlayws("diff", "s", "--html", "page.html")
+    assert "a b = n = &quot;new" in (overlayws.cwd / "page.html").read_text()
+    done = overlayws("apply", "s", "--yes", "--json")
+    assert json.loads(done.out)["notes"] == [f"hard links become files of their own: {names}"]
+    assert done.err.count("hard links become") == 1 and (overlayws.cwd / "n").stat().st_nlink == 1
