@@ -15,7 +15,7 @@ import click
 from overlayws import upkeep
 from overlayws.cli.terminal import ProgressBar, coloured, say, visible, warn
 from overlayws.errors import OverlaywsError, UsageError
-from overlayws.run.limits import parse_size
+from overlayws.run.limits import parse_disk, parse_size
 from overlayws.session.names import looks_like_a_name
 from overlayws.session.session import Session
 from overlayws.session.store import Store
@@ -159,6 +159,15 @@ class Size(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return super().convert(parse_size(value) if isinstance(value, str) else value, param, ctx)
+
+
+class Disk(click.types.StringParamType):
+    """Bytes, and how many files: 2g, or 2g,50000."""
+
+    name = "disk"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return parse_disk(value) if isinstance(value, str) else value
 
 
 def next_steps(*lines: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from overlayws import api, upkeep
-from overlayws.cli.context import Seconds, Size, WithCommand, command_of, directories, next_steps, talking
+from overlayws.cli.context import Disk, Seconds, Size, WithCommand, command_of, directories, next_steps, talking
 from overlayws.cli.missing import advice
 from overlayws.cli.preview import print_preview
 from overlayws.cli.summary import tell
@@ -55,6 +55,7 @@ from overlayws.session.store import Store
 @click.option("--memory", type=Size(), metavar="SIZE", help="Such as 512m or 2g (containers: 2g).")
 @click.option("--cpus", type=float, metavar="NUMBER", help="Processors, such as 1.5 (containers: 2).")
 @click.option("--pids", type=click.IntRange(min=1), metavar="NUMBER", help="Processes (containers: 100).")
+@click.option("--disk", type=Disk(), metavar="SIZE[,FILES]", help="What the changes may take: 2g, or 2g,50000.")
 @click.option("--image", default="", metavar="NAME", help="A container's root (default: this machine's programs).")
 @click.option("--workdir-at", default="", metavar="PATH",
               help="Where the workspace appears inside (containers: /workspace; bwrap: its own path).")  # fmt: skip
@@ -84,6 +85,7 @@ def start_command(
     memory: int | None,
     cpus: float | None,
     pids: int | None,
+    disk: tuple[int, int] | None,
     image: str,
     workdir_at: str,
     timeout: float | None,
@@ -118,9 +120,11 @@ def start_command(
         for warning in found.warnings:
             warn(warning)
         return print_preview(found, json_wanted=as_json)
+    if disk is not None and disk[0] == 0:
+        raise UsageError("--disk 0 is out of range", hint="leave it out, or give a size: 2g")
     if cpus is not None and cpus == 0:
         raise UsageError("--cpus 0 is out of range", hint="leave it out, or give a part of a processor: 0.5")
-    limits = Limits(memory or 0, cpus or 0.0, pids or 0)
+    limits = Limits(memory or 0, cpus or 0.0, pids or 0, *(disk or (0, 0)))
     shown = tuple(_directory(t) for t in tools)
     confinement = api.Confinement(sandbox, network, read_only, shown, limits, image, workdir_at)
     store = upkeep.default_store()
@@ -173,6 +177,8 @@ def run_and_tell(
             warn("the command was ended: its time was over")
         if result.out_of_memory:
             warn("the command was out of memory: something of it was killed at the limit (see --memory)")
+        if result.disk:
+            warn(result.disk)
         after = store.load(name)
         changeset = api.scan(after, store=store, talk=talk)
     if after.capture == session.capture and (hint := advice(session, command[0], result.exit_code, env)):

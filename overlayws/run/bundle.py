@@ -96,6 +96,7 @@ def _config(
         "rlimits": [
             {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
             {"type": "RLIMIT_NPROC", "soft": limits.pids, "hard": limits.pids},
+            *([{"type": "RLIMIT_FSIZE", "soft": limits.disk, "hard": limits.disk}] if limits.disk else []),
         ],
     }
     return {

@@ -120,7 +120,7 @@ def _inside(spec: RunSpec) -> tuple[str, ...]:
 
 def _contents(spec: RunSpec) -> dict[int, bytes]:
     files = dict(enumerate(made_up(_home(spec), spec.network).values(), _FILES))
-    filter_ = seccomp.program(_machine())
+    filter_ = seccomp.program(_machine(), limited=spec.limits.disk > 0)
     return files if filter_ is None else {_SECCOMP: filter_, **files}
 
 

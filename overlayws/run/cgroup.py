@@ -63,7 +63,7 @@ def limited(limits: Limits) -> Iterator[Held]:
         if missing is limits:
             _remove(made)
             made.clear()
-        yield _by_rlimits(missing, tuple(made))
+        yield _by_rlimits(replace(missing, disk=limits.disk), tuple(made))
     finally:
         _remove(made)
 
@@ -72,6 +72,8 @@ def _by_rlimits(missing: Limits, groups: tuple[Path, ...]) -> Held:
     rlimits: list[tuple[int, int]] = []
     notices: list[str] = []
     processors: tuple[int, ...] = ()
+    if missing.disk:
+        rlimits.append((resource.RLIMIT_FSIZE, missing.disk))  # see disk.py
     if missing.memory:
         rlimits.append((resource.RLIMIT_AS, missing.memory))
         notices.append("--memory holds for each process, not for all together: no control group can be made here")

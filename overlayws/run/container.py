@@ -109,7 +109,7 @@ def body(spec: RunSpec, container: Container, limits: Limits) -> dict[str, Any]:
         "CapDrop": ["ALL"],
         "SecurityOpt": [
             "no-new-privileges",
-            f"seccomp={json.dumps(profile(gvisor=container.gvisor))}",
+            f"seccomp={json.dumps(profile(gvisor=container.gvisor, limited=limits.disk > 0))}",
         ],
         "IpcMode": "private",
         "CgroupnsMode": "private",
@@ -121,6 +121,8 @@ def body(spec: RunSpec, container: Container, limits: Limits) -> dict[str, Any]:
         "RestartPolicy": {"Name": "no"},
         "ShmSize": 64 << 20,
     }
+    if limits.disk:  # see disk.py
+        host["Ulimits"].append({"Name": "fsize", "Soft": limits.disk, "Hard": limits.disk})
     if container.gvisor:  # whose own threads would count as processes in the control group
         host["Ulimits"].append({"Name": "nproc", "Soft": limits.pids, "Hard": limits.pids})
     else:

@@ -96,7 +96,8 @@ def prepared(spec: RunSpec, mount: Mount, runtime: Runtime | None = None) -> Ite
         def conclude(result: RunResult) -> RunResult:
             return _concluded(client, made, result)
 
-        yield Prepared(launch, (), conclude, runtime.notices(spec.limits) if runtime else ())
+        notices = runtime.notices(spec.limits) if runtime else ()
+        yield Prepared(launch, (), conclude, notices, lambda: leftovers.members(made))
 
 
 def _check_tools(spec: RunSpec, socket: str) -> None:

@@ -186,7 +186,7 @@ def _ended(container: str) -> bool:
     if os.geteuid() != 0 or not _ID.fullmatch(container):
         return False
     end = time.monotonic() + _PATIENCE
-    while pids := _members(container):
+    while pids := members(container):
         if time.monotonic() > end:
             return False
         for pid in pids:
@@ -196,7 +196,8 @@ def _ended(container: str) -> bool:
     return True
 
 
-def _members(container: str) -> list[int]:
+def members(container: str) -> list[int]:
+    """The processes of an engine's container, its runtime's included."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():

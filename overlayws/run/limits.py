@@ -1,17 +1,19 @@
-"""How much a run may take: memory, processors, processes. Each sandbox enforces them in its own way, or says not."""
+"""How much a run may take: memory, processors, processes, disk. Each sandbox enforces it in its way, or says not."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from overlayws.errors import UsageError
 
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([bkmgt]?)(?:i?b)?\Z", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _LEAST_MEMORY = 16 << 20  # below, a container does not even start
+_LEAST_DISK, _LEAST_FILES = 1 << 20, 16
+_BYTES_A_FILE = 4096  # a block: what a file takes at least on most file systems
 _MOST = 1 << 60
 _LEAST_PIDS, _MOST_PIDS = 8, 1 << 22  # a sandbox's own few; PID_MAX_LIMIT of the kernel
 
@@ -23,6 +25,13 @@ class Limits:
     memory: int = 0  # bytes, swap included
     cpus: float = 0.0  # processors
     pids: int = 0  # processes and threads
+    disk: int = 0  # bytes of disk that the changes of the session take
+    inodes: int = 0  # files and directories that they are; zero with ``disk``: see ``files``
+
+    @property
+    def files(self) -> int:
+        """How many files and directories the changes may be, where ``disk`` is limited."""
+        return self.inodes or max(1024, self.disk // _BYTES_A_FILE)
 
     def check(self) -> None:
         """Raises UsageError for a value that this machine cannot enforce."""
@@ -34,13 +43,20 @@ class Limits:
             )
         if self.pids and not _LEAST_PIDS <= self.pids <= _MOST_PIDS:
             raise UsageError(f"--pids {self.pids} is out of range", hint=f"from {_LEAST_PIDS} to {_MOST_PIDS}")
+        if self.disk and not _LEAST_DISK <= self.disk <= _MOST:
+            raise UsageError(f"--disk {self.disk} is out of range", hint="at least 1m, such as 512m or 2g")
+        if self.inodes and not (self.disk and _LEAST_FILES <= self.inodes <= _MOST):
+            raise UsageError(
+                f"--disk with {self.inodes} files is out of range", hint=f"at least {_LEAST_FILES}: --disk 1g,50000"
+            )
 
     def or_else(self, default: Limits) -> Limits:
         """These, and the ``default``'s where they say nothing."""
-        return Limits(self.memory or default.memory, self.cpus or default.cpus, self.pids or default.pids)
+        own, other = astuple(self), astuple(default)
+        return Limits(*(mine or theirs for mine, theirs in zip(own, other, strict=True)))
 
     def __bool__(self) -> bool:
-        return bool(self.memory or self.cpus or self.pids)
+        return any(astuple(self))
 
 
 def default() -> Limits:
@@ -59,3 +75,19 @@ def parse_size(text: str) -> int:
     if found is None:
         raise UsageError(f"{text!r} is no size", hint="a number and a unit: 512m, 2g")
     return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def parse_disk(text: str) -> tuple[int, int]:
+    """(bytes, files) of ``2g`` or ``2g,50000``; 0 files where none are said. Raises UsageError."""
+    size, comma, files = text.partition(",")
+    if comma and not re.fullmatch("[0-9]{1,15}", files.strip()):
+        raise UsageError(f"{files!r} is no number of files", hint="a size, a comma and a number: 2g,50000")
+    return parse_size(size), int(files) if comma else 0
+
+
+def size_shown(size: int) -> str:
+    """``512 MiB``: in the largest unit that leaves a whole number."""
+    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size:,} bytes"

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -20,6 +20,7 @@ from typing import Any
 
 from overlayws.errors import NotStartedError, UntrustedError, UsageError
 from overlayws.layer.mount import Mount, MountError, check_entered
+from overlayws.run.disk import Watch
 from overlayws.run.sandbox import Launch, RunResult, RunSpec, Sandbox
 from overlayws.run.streams import relayed
 from overlayws.source.remove import remove_tree
@@ -66,9 +67,10 @@ def run(
     or five seconds after SIGTERM or SIGHUP, kill it. ``notice`` is told which limits are not enforced.
 
     Raises UsageError for a spec that makes no sense, NotStartedError where mount or sandbox failed before the
-    command ran, RunLost where its end cannot be vouched for.
+    command ran (or its limit of disk is used up), RunLost where its end cannot be vouched for.
     """
     check(spec)
+    watch = Watch(mount, spec.limits) if spec.limits.disk else None
     spec = replace(spec, terminal=_on_a_terminal() if interactive is None else interactive)
     with ExitStack() as stack:
         try:
@@ -76,18 +78,23 @@ def run(
             for line in prepared.notices:
                 notice(line)
             launch = prepared.launch
+            if watch is not None:
+                watch.others = prepared.others
             if launch.own_home and not os.path.isdir(launch.env.get("HOME", "")):
                 home = tempfile.mkdtemp(prefix="overlayws-home-")
                 stack.callback(remove_tree, Path(home))
                 launch = replace(launch, env={**launch.env, "HOME": home})
-            result = start(launch, enter=prepared.enter, timeout=spec.timeout, terminal=spec.terminal, quiet=False)
+            result = start(
+                launch, enter=prepared.enter, timeout=spec.timeout, terminal=spec.terminal, quiet=False, watch=watch
+            )
         except NotStartedError as error:
             try:
                 check_entered(mount)
             except MountError as why:
                 raise NotStartedError(why.message, hint=why.hint) from error
             raise
-        return prepared.concluded(result)
+        result = prepared.concluded(result)
+    return result if watch is None else replace(result, disk=watch.conclude(result.exit_code))
 
 
 def start(
@@ -97,6 +104,7 @@ def start(
     timeout: float | None = None,
     terminal: bool = False,
     quiet: bool = True,
+    watch: Watch | None = None,
 ) -> RunResult:
     """Carry out ``launch`` under a supervisor and wait for its end; ``quiet``: on /dev/null, signals not forwarded.
 
@@ -129,7 +137,7 @@ def start(
         if pty is not None:
             pty.close_slave()
         try:
-            with _forwarding(ours, quiet):
+            with _forwarding(ours, quiet), watch.watching(_killer(ours)) if watch else nullcontext():
                 said = _converse(ours, _plan(launch, timeout), listen)
         finally:
             ours.close()  # whatever happened here: at the end of this socket the supervisor ends everything
@@ -253,6 +261,10 @@ def _orders(control: socket.socket) -> Callable[[str, int], None]:
             pass  # it ends at this moment
 
     return order
+
+
+def _killer(control: socket.socket) -> Callable[[], None]:
+    return lambda: _orders(control)("kill", signal.SIGKILL)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ class RunResult:
     timed_out: bool = False
     interrupted: bool = False  # ^C ended it
     out_of_memory: bool = False  # something of it was killed at its memory limit
+    disk: str = ""  # what was reached of its limit of disk, and what that meant (see disk.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Prepared:
     enter: tuple[str, ...]
     concluded: Callable[[RunResult], RunResult] = lambda result: result  # what only the sandbox knows of the end
     notices: tuple[str, ...] = ()  # what the user must know: limits that are not enforced
+    others: Callable[[], Iterable[int]] = lambda: ()  # processes of the run that are no descendants of ours
 
 
 class Sandbox(Protocol):

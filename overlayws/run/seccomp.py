@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW = 0x7FFF0000
-_EPERM, _ENOSYS = 0x00050000 | 1, 0x00050000 | 38
+_EPERM, _ENOSYS, _EOPNOTSUPP = 0x00050000 | 1, 0x00050000 | 38, 0x00050000 | 95
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -35,22 +35,24 @@ class _Abi:
     calls: tuple[int, ...]  # add_key request_key keyctl userfaultfd bpf perf_event_open
     ioctl: int
     socket: int
+    fallocate: int
     socketcall: int | None = None
     x32: bool = False
 
 
 _IO_URING = (425, 426, 427)  # the same on every architecture
-_X86_64 = _Abi(0xC000003E, (248, 249, 250, 323, 321, 298), ioctl=16, socket=41, x32=True)
-_I386 = _Abi(0x40000003, (286, 287, 288, 374, 357, 336), ioctl=54, socket=359, socketcall=102)
-_AARCH64 = _Abi(0xC00000B7, (217, 218, 219, 282, 280, 241), ioctl=29, socket=198)
-_ARM = _Abi(0x40000028, (309, 310, 311, 388, 386, 364), ioctl=54, socket=281)
+_X86_64 = _Abi(0xC000003E, (248, 249, 250, 323, 321, 298), ioctl=16, socket=41, fallocate=285, x32=True)
+_I386 = _Abi(0x40000003, (286, 287, 288, 374, 357, 336), ioctl=54, socket=359, fallocate=324, socketcall=102)
+_AARCH64 = _Abi(0xC00000B7, (217, 218, 219, 282, 280, 241), ioctl=29, socket=198, fallocate=47)
+_ARM = _Abi(0x40000028, (309, 310, 311, 388, 386, 364), ioctl=54, socket=281, fallocate=352)
 _MACHINES = {"x86_64": (_X86_64, _I386), "aarch64": (_AARCH64, _ARM)}
 
 _Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
 
 
-def program(machine: str) -> bytes | None:
-    """The filter for ``machine`` (as os.uname() says), or None where its numbers are not known here.
+def program(machine: str, *, limited: bool = False) -> bytes | None:
+    """The filter for ``machine`` (as os.uname() says), or None where its numbers are not known here. ``limited``: for
+    a disk that is.
 
     A program of an architecture that the machine runs but that is not in the table gets ENOSYS for every call.
     """
@@ -59,19 +61,21 @@ def program(machine: str) -> bytes | None:
         return None
     code: list[_Instruction] = []
     for abi in abis:
-        block = _block(abi)
+        block = _block(abi, limited)
         code += [(_LOAD, 0, 0, _ARCHITECTURE), (_JUMP_EQUAL, 0, len(block), abi.architecture), *block]
     code.append((_RETURN, 0, 0, _ENOSYS))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
 
-def _block(abi: _Abi) -> list[_Instruction]:
+def _block(abi: _Abi, limited: bool) -> list[_Instruction]:
     refuse = (_RETURN, 0, 0, _EPERM)
     code: list[_Instruction] = [(_LOAD, 0, 0, _NUMBER)]
     if abi.x32:
         code += [(_JUMP_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _ENOSYS)]
     for number in (*abi.calls, *_IO_URING):
         code += [(_JUMP_EQUAL, 0, 1, number), refuse]
+    if limited:
+        code += [(_JUMP_EQUAL, 0, 1, abi.fallocate), (_RETURN, 0, 0, _EOPNOTSUPP)]
     by_argument: Mapping[int, tuple[int, tuple[int, ...]]] = {
         abi.ioctl: (1, (_TIOCSTI, _TIOCLINUX)),
         abi.socket: (0, (_AF_VSOCK,)),

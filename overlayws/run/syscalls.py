@@ -11,6 +11,7 @@ number. Of the rest by argument:
 - ioctl(2) without TIOCSTI and TIOCLINUX (CVE-2017-5226); the kernel looks at the low half of a request only, and so
   does the rule (CVE-2019-10063)
 - personality(2) with the harmless ones
+- fallocate(2) unless the disk is limited (disk.py): it takes gigabytes at once. C libraries then write instead
 
 A name that the engine's libseccomp does not know is left out by the engine.
 """
@@ -66,7 +67,7 @@ io_pgetevents_time64 io_setup io_submit
 """
 _ABOUT_THE_MACHINE = "getrandom olduname oldolduname sysinfo uname"
 
-_EPERM, _ENOSYS = 1, 38
+_EPERM, _ENOSYS, _EOPNOTSUPP = 1, 38, 95
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag of clone(2)
 _AF_VSOCK = 40
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -78,15 +79,15 @@ _SUBARCHITECTURES = {
 }
 
 
-def profile(*, gvisor: bool = False) -> dict[str, Any]:
+def profile(*, gvisor: bool = False, limited: bool = False) -> dict[str, Any]:
     """The profile as JSON data, for ``--security-opt seccomp=``.
 
     ``gvisor``: runsc knows no error but EPERM. To be traced where no tracer is means ENOSYS (seccomp(2)); nobody inside
-    can become one, since ptrace is refused.
+    can become one, since ptrace is refused. ``limited``: for a disk that is.
     """
     all_names = f"{_FILES}{_MEMORY}{_PROCESSES}{_TIME_AND_WAITING}{_TALKING}{_ABOUT_THE_MACHINE}".split()
     rules: list[dict[str, Any]] = [
-        _rule(sorted(set(all_names))),
+        _rule(sorted({*all_names} - ({"fallocate"} if limited else set()))),
         _rule(["clone"], _argument(0, _NEW_NAMESPACES, "SCMP_CMP_MASKED_EQ", 0)),
         _rule(["socket"], _argument(0, _AF_VSOCK, "SCMP_CMP_LT")),
         _rule(["socket"], _argument(0, _AF_VSOCK, "SCMP_CMP_GT")),
@@ -97,6 +98,8 @@ def profile(*, gvisor: bool = False) -> dict[str, Any]:
         *(_rule(["ioctl"], *between) for between in _but(_TIOCSTI, _TIOCLINUX)),
         _missing(["clone3"], gvisor=gvisor),
     ]
+    if limited:
+        rules.append(_missing(["fallocate"], gvisor=gvisor, errno=_EOPNOTSUPP))
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": _EPERM,
@@ -108,11 +111,11 @@ def profile(*, gvisor: bool = False) -> dict[str, Any]:
     }
 
 
-def _missing(names: list[str], *, gvisor: bool) -> dict[str, Any]:
-    """A rule by which calls say ENOSYS."""
+def _missing(names: list[str], *, gvisor: bool, errno: int = _ENOSYS) -> dict[str, Any]:
+    """A rule by which calls say ``errno``; under gVisor always ENOSYS."""
     if gvisor:
         return {"names": names, "action": "SCMP_ACT_TRACE"}
-    return {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS}
+    return {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno}
 
 
 def _rule(names: list[str], *arguments: dict[str, Any]) -> dict[str, Any]:

@@ -116,10 +116,11 @@ def _flag(value: Any) -> bool:
 
 
 def _limits(value: Any) -> Limits:
-    numbers = {name: value.pop(name, 0) for name in ("memory", "cpus", "pids")}
+    numbers = {name: value.pop(name, 0) for name in ("memory", "cpus", "pids", "disk", "inodes")}
     if value or any(isinstance(n, bool) or not isinstance(n, int | float) or n < 0 for n in numbers.values()):
         raise ValueError("impossible limits")
-    return Limits(int(numbers["memory"]), float(numbers["cpus"]), int(numbers["pids"]))
+    whole = {name: int(number) for name, number in numbers.items() if name != "cpus"}
+    return Limits(cpus=float(numbers["cpus"]), **whole)
 
 
 def _run(value: Any) -> Run:

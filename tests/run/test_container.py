@@ -125,6 +125,18 @@ def test_the_profile_refuses_what_a_program_does_not_need() -> None:
     assert profile()["defaultAction"] == "SCMP_ACT_ERRNO"
 
 
+@pytest.mark.parametrize("gvisor", [False, True])
+def test_a_limit_of_disk_is_also_one_of_each_file_and_refuses_what_takes_space_at_once(gvisor: bool) -> None:
+    def rules(limited: bool) -> list[dict[str, Any]]:
+        return [rule for rule in profile(gvisor=gvisor, limited=limited)["syscalls"] if "fallocate" in rule["names"]]
+
+    assert [rule["action"] for rule in rules(False)] == ["SCMP_ACT_ALLOW"]
+    assert [rule["action"] for rule in rules(True)] == ["SCMP_ACT_TRACE" if gvisor else "SCMP_ACT_ERRNO"]
+    host = body(SPEC, replace(CONTAINER, gvisor=gvisor), replace(LIMITS, disk=1 << 30))["HostConfig"]
+    assert {"Name": "fsize", "Soft": 1 << 30, "Hard": 1 << 30} in host["Ulimits"]
+    assert '"errnoRet": 95' in host["SecurityOpt"][1] or gvisor
+
+
 def test_by_argument_only_the_dangerous_values_are_refused() -> None:
     assert allowed("clone", (0x11,)) and not allowed("clone", (0x10000000 | 0x11,))
     assert allowed("socket", (1,)) and allowed("socket", (41,)) and not allowed("socket", (40,))

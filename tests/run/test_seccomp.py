@@ -80,6 +80,15 @@ def test_other_ways_to_name_a_call_are_closed() -> None:
     assert verdict(program, ARCHITECTURES["aarch64"], 29, 0, 0x5412) == ENOSYS  # no architecture of this machine
 
 
+@pytest.mark.parametrize(("machine", "abi"), cases())
+def test_fallocate_is_said_not_to_be_there_where_the_disk_is_limited(machine: str, abi: str) -> None:
+    number = {"x86_64": 285, "i386": 324, "aarch64": 47, "arm": 352}[abi]
+    unlimited, limited = seccomp.program(machine), seccomp.program(machine, limited=True)
+    assert unlimited is not None and limited is not None
+    differ = [n for n in range(600) if len({verdict(p, ARCHITECTURES[abi], n) for p in (unlimited, limited)}) == 2]
+    assert differ == [number] and verdict(limited, ARCHITECTURES[abi], number) == 0x00050000 | 95  # EOPNOTSUPP
+
+
 def test_a_machine_without_numbers_has_no_filter() -> None:
     assert seccomp.program("riscv64") is None
     assert seccomp.program(os.uname().machine) is not None or os.uname().machine not in MACHINES
