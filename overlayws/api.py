@@ -200,14 +200,17 @@ def apply(
     on_conflict: str = "fail",
     skip_refused: bool = False,
     allow: Sequence[str] = (),
+    xattrs: bool = False,
     umask: int = 0o022,
     talk: Talk = SILENT,
 ) -> ApplyPlan:
     """Bring the changes at or below ``paths`` (all, if none) to the workspace, all or nothing; the plan that was made.
 
-    ``digest``: refuse unless the whole change set still has it. ``dry_run``: only plan. Raises ConflictError
-    (nothing was written), UntrustedError for another digest or an incomplete capture, UnableError.
+    ``digest``: refuse unless the whole change set still has it. ``dry_run``: only plan. ``xattrs``: with the ``user.*``
+    attributes. Raises ConflictError (nothing was written), UntrustedError for another digest or an incomplete capture,
+    UnableError.
     """
+    from overlayws.apply.attributes import accepted, left_out
     from overlayws.apply.earlier import earlier
     from overlayws.apply.execute import execute
     from overlayws.apply.lock import workspace_lock
@@ -223,7 +226,7 @@ def apply(
 
         def planned(changes: Sequence[Change]) -> ApplyPlan:
             return plan_apply(
-                session.workspace, changes, view.manifest, view.base, view.theirs,
+                session.workspace, accepted(changes, xattrs), view.manifest, view.base, view.theirs,
                 on_conflict=on_conflict, umask=umask, allow=frozenset(allow), left=left, journal=_next_journal(session),
                 redact=redactor(store, session),
             )  # fmt: skip
@@ -235,7 +238,8 @@ def apply(
             left, journal = earlier(applied_journals(session)), _next_journal(session)
             with _planning(store, session, journal):
                 plan = planned(view.changeset.changes)
-            plan = replace(plan, notes=(*plan.notes, *note(view.changeset.links, (step.path for step in plan.steps))))
+            said = (*note(view.changeset.links, (s.path for s in plan.steps)), *left_out(view.changeset, xattrs))
+            plan = replace(plan, notes=(*plan.notes, *said))
             if dry_run or not view.changeset.changes:
                 return plan
             whole = view.changeset.digest == view.whole.digest and not plan.refused

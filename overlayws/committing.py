@@ -44,6 +44,7 @@ def commit(
     on_conflict: str = "fail",
     skip_refused: bool = False,
     allow: Sequence[str] = (),
+    xattrs: bool = False,
     umask: int = 0o022,
     talk: Talk = SILENT,
 ) -> Committed:
@@ -97,7 +98,7 @@ def commit(
     if branch is None:
         applied = api.apply(
             session, paths, store=store, digest=digest, on_conflict=on_conflict, skip_refused=skip_refused, allow=allow,
-            umask=umask, talk=talk,
+            xattrs=xattrs, umask=umask, talk=talk,
         )  # fmt: skip
     tip = commits[-1] if commits else repository.head
     if tip is None:

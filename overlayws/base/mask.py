@@ -18,11 +18,10 @@ from overlayws.atomic import write_all
 from overlayws.base.files import user_xattrs
 from overlayws.beneath import exchange, open_beneath, open_directory, split
 from overlayws.errors import UnableError
-from overlayws.source.entry import Xattrs
+from overlayws.source.entry import ACCESS_LISTS, Xattrs
 from overlayws.source.remove import remove_below
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
 class Mask:
@@ -165,7 +164,7 @@ def copy_attributes(given: int, made: int) -> None:
         try:
             os.setxattr(made, name, value)
         except OSError:
-            if name not in _ACLS:
+            if name not in ACCESS_LISTS:
                 raise
     os.fchmod(made, stat.S_IMODE(st.st_mode))
     os.utime(made, ns=(st.st_atime_ns, st.st_mtime_ns))
@@ -178,7 +177,7 @@ def _own(fd: int, st: os.stat_result) -> None:
 
 def _acls(fd: int) -> Mapping[str, bytes]:
     found = {}
-    for name in _ACLS:
+    for name in ACCESS_LISTS:
         with suppress(OSError):
             found[name] = os.getxattr(fd, name)
     return found

@@ -40,6 +40,11 @@ class Bounds:
         """Whether a directory is not looked into."""
         return levels > _DEEPEST or len(path) > _LONGEST
 
+    @property
+    def full(self) -> bool:
+        """Whether something was not remembered."""
+        return self._names < 0
+
     def remembers(self, path: str) -> bool:
         """Whether there is room for one more change."""
         self._names -= len(path) + _ROW

@@ -11,6 +11,7 @@ from json.encoder import encode_basestring_ascii as _string
 from overlayws.source.entry import Entry, Kind
 
 _LONG = 400  # characters of a path in a message
+_NAMES = 3  # attributes that are named; names may have any byte but NUL
 _SYMLINK = Kind.SYMLINK  # a name of its own: looking up a member of an Enum costs as much as a line here
 
 
@@ -51,13 +52,21 @@ class Change:
         return entry.kind
 
 
-def permissions(before: Entry | None, after: Entry | None) -> str | None:
-    """``mode 0600 -> 0644`` where that is more than what a patch says, which has the execute bit only."""
-    if before is None or after is None or before.kind is not after.kind or before.kind is _SYMLINK:
+def unsaid(before: Entry | None, after: Entry | None) -> str | None:
+    """What a patch says nothing of: ``mode 0600 -> 0644`` where that is more than the execute bit, and the names of
+    extended attributes that came, went or changed."""
+    if after is None or after.kind is _SYMLINK:
         return None
-    if before.mode ^ after.mode in (0, 0o111):
-        return None
-    return f"mode {before.mode:04o} -> {after.mode:04o}"
+    same = before is not None and before.kind is after.kind
+    said = []
+    if before is not None and same and before.mode ^ after.mode not in (0, 0o111):
+        said.append(f"mode {before.mode:04o} -> {after.mode:04o}")
+    given = before.xattrs if before is not None and same else ()
+    if given != after.xattrs:
+        names = sorted({name for name, _ in {*given} ^ {*after.xattrs}})
+        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        said.append("attributes " + ", ".join(map(_string, names[:_NAMES])) + more)
+    return ", ".join(said) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +100,14 @@ class ChangeSet:
     ``problems`` names what could not be captured; a change set with problems is incomplete and is not applied. A file
     that is there and could not be read is a change all the same: ``after`` has its size and no digest. ``links`` has
     the names that are one file for the program, where one of them is a change; apply makes a file of each.
+    ``access_lists`` names what the program gave one (acl(5)): they are never applied, and no change by themselves.
     """
 
     changes: tuple[Change, ...]
     renames: tuple[Rename, ...] = ()
     problems: tuple[Problem, ...] = ()
     links: tuple[tuple[str, ...], ...] = ()
+    access_lists: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:

@@ -2,7 +2,8 @@
 
 The manifest is JSON lines in ASCII (surrogates escaped): a header with the counts, a line for each change
 ``[path, before, after, [flag …], offset]`` (of a live base with a second offset, for ``before``), each rename
-``[old, new, similarity]``, each problem ``[path, why]`` and each file with several names ``[path …]``.
+``[old, new, similarity]``, each problem ``[path, why]`` each file with several names ``[path …]`` and
+each path with an access list ``[path]``.
 ``before`` and ``after`` are as in the canonical encoding (docs/changes.md) but with a link's mode; ``offset`` is where
 the content is in the pack, or null.
 """
@@ -39,7 +40,8 @@ def manifest_lines(
 ) -> Iterator[bytes]:
     """The manifest of ``changeset``; ``offsets`` says where in the pack a content (by its digest) begins,
     ``repository`` what was taken of the program's own repository."""
-    counts = [len(changeset.changes), len(changeset.renames), len(changeset.problems), len(changeset.links)]
+    counts = [len(changeset.changes), len(changeset.renames), len(changeset.problems)]
+    counts += [len(changeset.links), len(changeset.access_lists)]
     taken = sha256(repository).hexdigest() if repository is not None else None
     yield _line({"schema": SCHEMA, "digest": changeset.digest, "counts": counts, "repository": taken})
     for change in changeset.changes:
@@ -54,6 +56,8 @@ def manifest_lines(
         yield _line([problem.path, problem.why])
     for link in changeset.links:
         yield _line(link)
+    for path in changeset.access_lists:
+        yield _line([path])
 
 
 def _offset(entry: Entry | None, offsets: Mapping[str, int]) -> int | None:
@@ -129,13 +133,14 @@ def thaw(store: Path, capture: str) -> tuple[ChangeSet, FrozenContents]:
         if header["schema"] != SCHEMA:
             raise ValueError("another schema")
         changes, renames, problems, *more = header["counts"]
-        (links,) = more or [0]  # captures of older versions have none
+        links, lists = more or [0, 0]  # captures of older versions have none
         offsets: dict[str, int] = {}
         changeset = ChangeSet(
             _take(lines, changes, lambda row: _change(row, offsets)),
             _take(lines, renames, lambda row: Rename(_path(row[0]), _path(row[1]), int(row[2]))),
             _take(lines, problems, lambda row: Problem(_text(row[0]), _text(row[1]))),
             _take(lines, links, lambda row: tuple(map(_path, row))),
+            _take(lines, lists, lambda row: _path(row[0])),
         )
         if next(lines, None) is not None:
             raise ValueError("more lines than it says")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from overlayws.changes.change import ChangeSet, permissions
+from overlayws.changes.change import ChangeSet, unsaid
 from overlayws.changes.escape import quoted_path, visible
 from overlayws.changes.links import told as told_links
 from overlayws.changes.listing import Row
@@ -71,7 +71,7 @@ def _parts(
         name = quoted_path(row.path) if row.old is None else f"{quoted_path(row.old)} => {quoted_path(row.path)}"
         flags = "".join(f'<span class="f">{_text(flag)}</span>' for flag in row.flags)
         what = row.status if row.kind.value == "file" else f"{row.kind.value}, {row.status}"
-        what += f", {told}" if (told := permissions(row.before, row.after)) else ""
+        what += f", {told}" if (told := unsaid(row.before, row.after)) else ""
         counts = "".join(f'<td class="n">{"" if n is None else n}' for n in (row.added, row.removed))
         yield f"<tr><td><code>{_text(name)}</code><td>{_text(what)}{counts}<td>{flags}</tr>\n"
     yield "</table>\n"

@@ -23,17 +23,13 @@ class Links:
     """The files with several names that a scan met."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self.cut = False  # there were more than can be remembered
         self._bounds = bounds
         self._names: dict[tuple[int, int], list[str]] = {}
 
     def add(self, path: str, st: os.stat_result) -> None:
         """Remember a file if it has other names, and if there is room for it."""
-        if st.st_nlink > 1:
-            if self._bounds.remembers(path):
-                self._names.setdefault((st.st_dev, st.st_ino), []).append(path)
-            else:
-                self.cut = True
+        if st.st_nlink > 1 and self._bounds.remembers(path):
+            self._names.setdefault((st.st_dev, st.st_ino), []).append(path)
 
     def groups(self, changes: Iterable[Change]) -> tuple[Group, ...]:
         """The files of which several names were met and one is a change, sorted."""

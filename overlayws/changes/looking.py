@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from overlayws.changes.change import Change, ChangeSet, permissions
+from overlayws.changes.change import Change, ChangeSet, unsaid
 from overlayws.changes.contents import Contents
 from overlayws.changes.escape import quoted_path
 from overlayws.changes.folding import folded
@@ -57,12 +57,12 @@ def looking(
 
 
 def annotate(found: Iterable[Section], changes: Iterable[Change]) -> None:
-    """Say in the notes what a patch does not: what became of permissions, and the flags."""
+    """Say in the notes what a patch does not: permissions, attributes, flags."""
     known = {os.fsencode(change.path): change for change in changes}
     for section in found:
         old, new = names(section)
-        if old in known and new in known:
-            if told := permissions(known[old].before, known[new].after):
+        if new in known:
+            if told := unsaid(known[old].before if old in known else None, known[new].after):
                 section.notes.append(told)
             if known[new].flags:
                 section.notes.append(f"flags: {', '.join(known[new].flags)}")
@@ -70,7 +70,7 @@ def annotate(found: Iterable[Section], changes: Iterable[Change]) -> None:
 
 def not_shown(change: Change) -> str:
     """What is said of a change whose content is not shown: size and digest, before and after."""
-    told = permissions(change.before, change.after)
+    told = unsaid(change.before, change.after)
     status = f"{change.status}, {told}" if told else change.status
     return f"not shown: {quoted_path(change.path)} ({status}): {_side(change.before)} -> {_side(change.after)}"
 

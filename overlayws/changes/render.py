@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from overlayws.changes.change import Change, ChangeSet, permissions
+from overlayws.changes.change import Change, ChangeSet, unsaid
 from overlayws.changes.contents import Contents
 from overlayws.changes.escape import quoted_path, visible
 from overlayws.changes.git import EXACT, Limits, private_repository
@@ -86,7 +86,7 @@ def _stat_lines(rows: Sequence[Row], width: int, colour: bool) -> list[str]:
             name = "..." + name[len(name) - name_width + 3 :]
         if _graphed(row):
             count = f"{count:>{count_width}} {_graph(row.added or 0, row.removed or 0, most, room, colour)}".rstrip()
-        told = permissions(row.before, row.after)
+        told = unsaid(row.before, row.after)
         if told and row.status != "mode-changed":
             count += f", {told}"
         if row.flags:
@@ -162,6 +162,7 @@ def as_json(
         "changes": [_json_row(row) for row in rows],
         "summary": _summary(rows),
         "problems": [visible(str(problem)) for problem in changeset.problems],
+        "access_lists": [_json_path("path", path) for path in changeset.access_lists],
         "hard_links": [[_json_path("path", path) for path in group] for group in changeset.links],
     }
 
@@ -181,6 +182,9 @@ def _json_row(row: Row) -> dict[str, Any]:
         found["kinds"] = [entry.kind.value if entry is not None else None for entry in entries]
     if any(entry is not None and entry.kind is Kind.SYMLINK for entry in entries):
         found["target"] = [_json_text(entry.target) if entry is not None else None for entry in entries]
+    attributes = [entry.xattrs if entry is not None else () for entry in entries]
+    if row.after is not None and attributes[0] != attributes[1]:
+        found["xattrs"] = [{_json_text(name): value.hex() for name, value in one} for one in attributes]
     found["added"] = row.added
     found["removed"] = row.removed
     found["binary"] = row.binary or "binary" in row.flags

@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from overlayws.base.manifest import Manifest, Row, entry_of
+from overlayws.changes.acls import AccessLists
 from overlayws.changes.bounds import Bounds
 from overlayws.changes.change import Change, ChangeSet, Problem
 from overlayws.changes.flags import NO_CONTENT, Content, HiddenPaths, flags
@@ -31,8 +32,7 @@ from overlayws.layer.mount import Layer
 from overlayws.layer.whiteout import Marks, Origin
 from overlayws.source.entry import Entry, Kind, Xattrs, kind_of
 
-_FILE_ROW, _DIRECTORY_ROW = Kind.FILE.value, Kind.DIRECTORY.value  # as the manifest's rows have them
-_FILE = Kind.FILE
+_FILE, _FILE_ROW, _DIRECTORY_ROW = Kind.FILE, Kind.FILE.value, Kind.DIRECTORY.value  # as the manifest's rows have them
 _OPEN_FRAMES = 64  # directories kept open; above that, a parent is opened again through '..'
 # Sibling directories opened together, so that one query of the manifest serves them all; only near the top, to keep
 # few descriptors open, and no more once that many entries wait.
@@ -99,9 +99,9 @@ class _Scan:
         self._changes: list[Change] = []
         self._keep = keep
         self._secrets = secrets
-        self._full = False
         self._bounds = Bounds()
         self._links = Links(self._bounds)
+        self._lists = AccessLists(self._bounds, lower)
         self._problems: list[Problem] = []
         self._gone: list[str] = []  # base directories that the merged view shows nothing of, but for self._kept
         self._kept: set[str] = set()  # what the upperdir has below an opaque directory
@@ -129,10 +129,11 @@ class _Scan:
                     self._deleted(recorded.path, recorded.entry)
         self._changes.sort(key=lambda change: change.path.encode("utf-8", "surrogateescape"))
         changes = tuple(self._changes)
-        if self._links.cut:
-            self._problems.append(Problem("", "more hard links than can be captured"))
+        if self._bounds.full:
+            self._problems.append(Problem("", f"more changes than can be captured: {len(changes)} are"))
         renames = exact(changes, self._origins, self._lower)
-        return ChangeSet(changes, renames, tuple(sorted(self._problems)), self._links.groups(changes))
+        return ChangeSet(changes, renames, tuple(sorted(self._problems)), self._links.groups(changes),
+                         tuple(sorted(self._lists.paths, key=os.fsencode)))  # fmt: skip
 
     def close(self) -> None:
         for frame in self._stack:
@@ -252,7 +253,8 @@ class _Scan:
                 cut = frame.cut or (bool(names) and self._marks.is_opaque(fd))
                 if cut and known and not frame.cut:
                     self._gone.append(path)
-                after = Entry(Kind.DIRECTORY, stat.S_IMODE(st.st_mode), xattrs=self._xattrs(fd, names) if names else ())
+                mode, xattrs = self._own(path, fd, stat.S_IMODE(st.st_mode), names)
+                after = Entry(Kind.DIRECTORY, mode, xattrs=xattrs)
                 if after != before:
                     self._change(path, self._digested(path, before), after)
             except OSError as error:
@@ -299,7 +301,7 @@ class _Scan:
             self._links.add(path, st)
             row = self._row(frame, path)
             names = xattr_names(fd)
-            xattrs = self._xattrs(fd, names) if names else ()
+            mode, xattrs = self._own(path, fd, mode, names)
             now = read(fd, self._bounds.size(st))
         finally:
             os.close(fd)
@@ -367,9 +369,11 @@ class _Scan:
             self._keep(found.digest, found.data)
         return found
 
-    def _xattrs(self, fd: int, names: list[str]) -> Xattrs:
-        wanted = [name for name in names if name.startswith("user.")]
-        return self._marks.agent_xattrs([(name, os.getxattr(fd, name)) for name in wanted]) if wanted else ()
+    def _own(self, path: str, fd: int, mode: int, names: list[str]) -> tuple[int, Xattrs]:
+        if not names:
+            return mode, ()
+        xattrs = self._marks.agent_xattrs([(n, os.getxattr(fd, n)) for n in names if n.startswith("user.")])
+        return self._lists.mode(path, fd, mode, names), xattrs
 
     def _change(self, path: str, before: Entry | None, after: Entry | None, content: Content = NO_CONTENT) -> None:
         if self._bounds.remembers(path):
@@ -377,9 +381,6 @@ class _Scan:
             if self._manifest.drifted(path):
                 said = (*said, "drift")
             self._changes.append(Change(path, before, after, said))
-        elif not self._full:
-            self._full = True
-            self._problems.append(Problem("", f"more changes than can be captured: {len(self._changes)} are"))
 
     def _problem(self, path: str, error: OSError) -> None:
         self._problems.append(Problem(path, error.strerror or str(error)))

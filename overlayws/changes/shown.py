@@ -72,6 +72,7 @@ def select(changeset: ChangeSet, paths: Iterable[str]) -> ChangeSet:
         tuple(r for r in changeset.renames if r.old in chosen and r.new in chosen),
         tuple(sorted(problems)),
         touching(changeset.links, chosen),
+        tuple(path for path in changeset.access_lists if path in chosen),
     )
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     metavar="CLASS",
     help="Apply a refused class all the same; symlink-outside can be (repeatable).",
 )
+@click.option("--xattrs", is_flag=True, help="With the user.* extended attributes that the program set.")
 @click.option(
     "--branch",
     metavar="NAME",
@@ -53,6 +54,7 @@ def apply_command(
     on_conflict: str,
     skip_refused: bool,
     allow: tuple[str, ...],
+    xattrs: bool,
     branch: str | None,
     commit: bool,
     message: str | None,
@@ -74,12 +76,15 @@ def apply_command(
     from overlayws.apply.conflicts import ConflictError, next_step
 
     _check(branch, commit, message)
+    if xattrs and branch is not None:
+        raise UsageError("--xattrs does not go with --branch: git has none", hint="leave one of them out")
     store = opened()
     session, paths = named_or_paths(store, arguments)
     umask = os.umask(0)
     os.umask(umask)
     options: dict[str, Any] = {
         "store": store, "on_conflict": on_conflict, "skip_refused": skip_refused, "allow": allow, "umask": umask,
+        "xattrs": xattrs,
     }  # fmt: skip
     done: Committed | None = None
     with talking() as talk:
@@ -148,7 +153,7 @@ def _tell(session: Session, plan: ApplyPlan, done: Committed | None, *, new: boo
         say(f"applied session {session.name}: {count} of {visible(str(session.workspace))}")
         next_steps(f"overlayws undo {session.name}")
     elif done is None:
-        say(f"session {session.name}: nothing to apply, the workspace has it all")
+        say(f"session {session.name}: nothing to apply{', the workspace has it all' if not plan.notes else ''}")
 
 
 def _row(conflict: Conflict) -> dict[str, str]:

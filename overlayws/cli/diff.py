@@ -52,7 +52,8 @@ def diff_command(
     """
     from overlayws.changes import html as pages
     from overlayws.changes import render
-    from overlayws.changes.change import permissions
+    from overlayws.changes.acls import told as told_lists
+    from overlayws.changes.change import unsaid
     from overlayws.changes.git import EVERYTHING, EXACT, private_repository, without_patch
     from overlayws.changes.links import told as told_links
     from overlayws.changes.listing import rows
@@ -117,13 +118,15 @@ def diff_command(
         for line in missing:
             warn(f"{line}; --all shows it" if not everything else line)
         for change in without_patch(shown(changeset)):
-            told = permissions(change.before, change.after)
+            told = unsaid(change.before, change.after)
             warn(f"not in the patch: {change.path} ({change.status}{f', {told}' if told else ''})")
         for line in flagged(changeset):
             say(line)
     for problem in changeset.problems:
         warn(f"not captured: {problem}")
-    if changeset.links and form != "json" and html is None:
+    if changeset.access_lists and form != "json":
+        say(f"access lists, which are never applied: {told_lists(changeset.access_lists)}")
+    if changeset.links and form != "json":
         say(f"hard links, of which apply makes a file each: {told_links(changeset.links)}")
     if not changeset.changes and form is None:
         say(f"session {visible(session.name)}: nothing changed")

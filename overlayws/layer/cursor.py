@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from overlayws.source.entry import Xattrs
+from overlayws.source.entry import ACCESS_LISTS, Xattrs
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -148,12 +148,17 @@ def opened(parent: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
         os.close(fd)
 
 
-def user_xattrs(fd: int) -> Xattrs:
-    """The ``user.*`` attributes of an open file or directory, sorted; none where the file system has none."""
+def kept_xattrs(fd: int) -> Xattrs:
+    """The ``user.*`` attributes and the access lists of an open file or directory, sorted; none where the file system
+    has none."""
     try:
         names = os.listxattr(fd)
-        return tuple((name, os.getxattr(fd, name)) for name in sorted(names) if name.startswith("user."))
+        return tuple((name, os.getxattr(fd, name)) for name in sorted(names) if _is_kept(name))
     except OSError as error:
         if error.errno == errno.EOPNOTSUPP:
             return ()
         raise
+
+
+def _is_kept(name: str) -> bool:
+    return name.startswith("user.") or name in ACCESS_LISTS

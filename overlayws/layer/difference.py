@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from overlayws.layer.cursor import Cursor, opened, user_xattrs
+from overlayws.layer.cursor import Cursor, kept_xattrs, opened
 from overlayws.layer.held import Held, holding
 from overlayws.layer.mount import Layer, MountError, shown
-from overlayws.layer.node import put_file, put_marked, put_special, put_symlink, put_xattrs
+from overlayws.layer.node import put_directory_xattrs, put_file, put_marked, put_special, put_symlink
 from overlayws.layer.stamps import Stamps, untouched
 from overlayws.layer.whiteout import Marks
 from overlayws.source.entry import Xattrs
@@ -67,7 +67,7 @@ class _Comparison:
     def run(self) -> None:
         root = self._merged.root
         self._enter("", root, self._lower.root, has_lower=True, opaque=False)
-        put_xattrs(self._upper.fd, self._frames[0].xattrs)
+        put_directory_xattrs(self._upper.fd, self._frames[0].xattrs)
         while True:
             frame = self._frames[-1]
             self._name = next(frame.names, "")
@@ -91,13 +91,13 @@ class _Comparison:
         lower = frozenset(self._lower.names()) if has_lower else None
         names = self._merged.names()
         self._name = ""
-        raw = user_xattrs(self._merged.fd)
+        raw = kept_xattrs(self._merged.fd)
         xattrs = tuple((self._marks.escaped(n), value) for n, value in raw)
         self._frames.append(_Frame(name, st, xattrs, opaque, lower, iter(names)))
         if lower is None or below is None:
             self._make()
             return
-        if stat.S_IMODE(st.st_mode) != stat.S_IMODE(below.st_mode) or raw != user_xattrs(self._lower.fd):
+        if stat.S_IMODE(st.st_mode) != stat.S_IMODE(below.st_mode) or raw != kept_xattrs(self._lower.fd):
             self._make()
         gone = lower.difference(names)
         if gone:
@@ -114,7 +114,7 @@ class _Comparison:
             frame = self._frames[self._upper.depth + 1]
             os.mkdir(frame.name, 0o700, dir_fd=self._upper.fd)
             self._upper.down(frame.name)
-            put_xattrs(self._upper.fd, frame.xattrs)
+            put_directory_xattrs(self._upper.fd, frame.xattrs)
             if frame.opaque:
                 os.setxattr(self._upper.fd, self._marks.prefix + "opaque", b"y")
 
@@ -159,7 +159,7 @@ class _Comparison:
         with opened(self._merged.fd, name) as (fd, st):
             if self._held.put(st, self._upper.fd, name):
                 return
-            xattrs = tuple((self._marks.escaped(n), value) for n, value in user_xattrs(fd))
+            xattrs = tuple((self._marks.escaped(n), value) for n, value in kept_xattrs(fd))
             put_file(fd, st, self._upper.fd, name, xattrs)
             self._held.hold(st, self._upper.fd, name)
 
@@ -167,7 +167,7 @@ class _Comparison:
         if (st.st_size, stat.S_IMODE(st.st_mode)) != (below.st_size, stat.S_IMODE(below.st_mode)):
             return False
         with opened(self._merged.fd, name) as (ours, _), opened(self._lower.fd, name) as (theirs, _):
-            return user_xattrs(ours) == user_xattrs(theirs) and _same_bytes(ours, theirs)
+            return kept_xattrs(ours) == kept_xattrs(theirs) and _same_bytes(ours, theirs)
 
 
 def _same_bytes(one: int, other: int) -> bool:

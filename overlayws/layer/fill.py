@@ -7,12 +7,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from overlayws.layer.cursor import Cursor, opened, user_xattrs
+from overlayws.layer.cursor import Cursor, kept_xattrs, opened
 from overlayws.layer.held import Held, holding
 from overlayws.layer.mount import Layer
-from overlayws.layer.node import put_file, put_symlink, put_xattrs
+from overlayws.layer.node import put_directory_xattrs, put_file, put_symlink
 from overlayws.layer.stamps import stamp
 from overlayws.layer.whiteout import Marks
+from overlayws.source.entry import ACCESS_LISTS, Xattrs
 
 Row = tuple[int, int, int, int, int]
 
@@ -72,10 +73,10 @@ class _Filling:
         lower = frozenset(self._lower.names()) if has_lower else None
         upper = frozenset(self._upper.names()) if has_upper else None
         if upper is not None:
-            xattrs = self._marks.agent_xattrs(user_xattrs(self._upper.fd))
+            xattrs = self._own(kept_xattrs(self._upper.fd))
         else:
-            xattrs = user_xattrs(self._lower.fd)
-        put_xattrs(self._merged.fd, xattrs)
+            xattrs = kept_xattrs(self._lower.fd)
+        put_directory_xattrs(self._merged.fd, xattrs)
         names = sorted((lower or frozenset()) | (upper or frozenset()), key=os.fsencode)
         self._frames.append(_Frame(iter(names), lower, upper, st))
 
@@ -115,9 +116,12 @@ class _Filling:
                 os.mknod(name, st.st_mode, dir_fd=parent)
         elif from_lower:  # whose links are other bases
             with opened(source.fd, name) as (fd, st):
-                made = put_file(fd, st, parent, name, user_xattrs(fd))
+                made = put_file(fd, st, parent, name, kept_xattrs(fd))
             self._rows.append(stamp(made, st.st_ino))
         elif not self._held.put(st, parent, name):
             with opened(source.fd, name) as (fd, st):
-                put_file(fd, st, parent, name, self._marks.agent_xattrs(user_xattrs(fd)))
+                put_file(fd, st, parent, name, self._own(kept_xattrs(fd)))
             self._held.hold(st, parent, name)
+
+    def _own(self, raw: Xattrs) -> Xattrs:
+        return (*self._marks.agent_xattrs(raw), *(item for item in raw if item[0] in ACCESS_LISTS))

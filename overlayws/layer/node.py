@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import nullcontext, suppress
 
 from overlayws.layer.whiteout import Marks
 from overlayws.source.copyfile import copy_file
-from overlayws.source.entry import Kind, Xattrs, kind_of
+from overlayws.source.entry import ACCESS_LISTS, Kind, Xattrs, kind_of
 
 
 def put_file(source: int, st: os.stat_result, parent: int, name: str, xattrs: Xattrs) -> os.stat_result:
@@ -30,9 +31,17 @@ def put_symlink(target: str, st: os.stat_result, parent: int, name: str) -> None
 
 
 def put_xattrs(fd: int, xattrs: Xattrs) -> None:
-    """Set attributes. Raises OSError."""
+    """Set attributes; an access list, which sets the mode too, if it can be. Raises OSError."""
     for name, value in xattrs:
-        os.setxattr(fd, name, value)
+        with suppress(OSError) if name in ACCESS_LISTS else nullcontext():
+            os.setxattr(fd, name, value)
+
+
+def put_directory_xattrs(fd: int, xattrs: Xattrs) -> None:
+    """As ``put_xattrs``, of a directory that is still written in: its mode is 0700 again. Raises OSError."""
+    put_xattrs(fd, xattrs)
+    if any(name in ACCESS_LISTS for name, _ in xattrs):
+        os.fchmod(fd, 0o700)
 
 
 def put_marked(parent: int, name: str, attribute: str, value: bytes, mode: int) -> None:

@@ -43,6 +43,8 @@ def kind_of(mode: int) -> Kind:
 
 Xattrs = tuple[tuple[str, bytes], ...]
 
+ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")  # acl(5), as attributes
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
