@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from overlayws.apply.execute import execute, undo
@@ -107,6 +107,16 @@ def make_case(
     write_manifest(home / "manifest", recorded, names, [])
     journals = (state or home) / "journals"
     return Case(home, workspace, given, result, home / "manifest", journals, differences(given, result))
+
+
+def reasons(plan: ApplyPlan) -> dict[str, str]:
+    return {c.path: c.reason for c in (*plan.conflicts, *plan.refused)}
+
+
+def added(case: Case, path: str, content: bytes = b"new\n", **values: object) -> Change:
+    """An added file that the program's result really has."""
+    make_tree(case.theirs, {path: content})
+    return Change(path, None, replace(entry(case.theirs / path), **values))  # type: ignore[arg-type]
 
 
 def snapshot(root: Path) -> dict[str, tuple[object, ...]]:

@@ -1,8 +1,8 @@
 """The numbered acceptance list of apply, on every backend, through the verbs.
 
-Where an item is shown elsewhere: 76 test_execute (the racer, 1,000 trials), 79 test_journal and changes/test_freeze, 80
-changes/test_freeze and test_journal, 81 and 82 test_crash, test_strace and test_locked, 84 test_execute and test_locked
-(as an ordinary user), 89 test_plan.
+Shown elsewhere, without a backend, because what apply reads is the frozen store, whoever wrote the upperdir: 76
+test_race (1,000 trials), 79 test_journal and changes/test_freeze, 80 also there, bit by bit, 81 and 82 test_crash,
+test_strace and test_locked, 84 test_execute and test_locked (as an ordinary user), 89 test_twins.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 
 import overlayws
 from overlayws.apply.conflicts import ConflictError
+from overlayws.errors import UntrustedError
 from overlayws.session.session import Session
 from overlayws.session.store import Store
 from tests.apply.build import snapshot
@@ -109,6 +110,20 @@ def test_77_and_78_what_is_hidden_is_never_touched(session: Session, store: Stor
     overlayws.apply(session, store=store, skip_refused=True)
     assert (ws / ".env").read_text() == "SECRET=1\n"
     assert read_tree(ws / "d").keys() == {".env"} and (ws / "d/.env").read_text() == "SECRET=1\n"
+
+
+@pytest.mark.parametrize("name", ["manifest", "pack"])
+def test_80_a_bit_that_changed_is_found_before_anything_is_written(session: Session, store: Store, name: str) -> None:
+    session = did(session, store, "echo 2 > a; echo n > n")
+    before = snapshot(session.workspace)
+    (damaged,) = session.captures.glob(f"*/{name}")
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(UntrustedError) as error:
+        overlayws.apply(session, store=store)
+    assert error.value.exit_code == 4 and error.value.hint
+    assert snapshot(session.workspace) == before
 
 
 def test_83_85_and_86_twice_is_once_and_modes_times_and_links_are_as_promised(session: Session, store: Store) -> None:

@@ -1,40 +1,25 @@
-"""What a plan says: drift and merges, modes, refused classes, selections, directories that stay."""
+"""What a plan says: drift and merges, parents, hidden files, directories that stay."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from overlayws.apply.conflicts import ConflictError
-from overlayws.apply.refuse import fold, is_git, leads_outside
-from overlayws.apply.step import Action, ApplyPlan, Source
+from overlayws.apply.step import Action, Source
 from overlayws.changes.change import Change
-from overlayws.changes.contents import ChangedSince
-from overlayws.errors import UntrustedError, UsageError
+from overlayws.errors import UsageError
 from overlayws.filter.redact import placeholder
-from overlayws.source.entry import Entry, Kind
-from tests.apply.build import Case, entry, make_case, snapshot, tree
+from tests.apply.build import Case, entry, make_case, reasons, snapshot, tree
 from tests.trees import Dir, File, Symlink, make_tree
 
 TEXT = "".join(f"line {n}\n" for n in range(20))
 THEIRS_TEXT = TEXT.replace("line 2\n", "line two\n")
 OURS_TEXT = TEXT.replace("line 17\n", "line seventeen\n")
-
-
-def reasons(plan: ApplyPlan) -> dict[str, str]:
-    return {c.path: c.reason for c in (*plan.conflicts, *plan.refused)}
-
-
-def added(case: Case, path: str, content: bytes = b"new\n", **values: object) -> Change:
-    """An added file that the program's result really has."""
-    make_tree(case.theirs, {path: content})
-    return Change(path, None, replace(entry(case.theirs / path), **values))  # type: ignore[arg-type]
 
 
 # Drift.
@@ -223,268 +208,6 @@ def test_a_deleted_directory_stays_with_what_is_hidden_in_it(tmp_path: Path) -> 
     assert sorted(tree(case.workspace)) == ["d", "d/sub", "d/sub/prod.key", "k"]
     case.undo(journal)
     assert snapshot(case.workspace) == before
-
-
-# Refused classes.
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        ".git",
-        ".git/hooks/pre-commit",
-        "sub/.git/config",
-        ".GIT/config",
-        ".Git",
-        ".git ",
-        ".git.",
-        ".git . .",
-        "git~1",
-        "GIT~1/config",
-        ".g\u200cit",
-        ".git\ufeff/x",
-        "\u202e.git",
-        ".git::$INDEX_ALLOCATION/x",
-        "a\\.git\\config",
-    ],
-)
-def test_git_in_every_spelling_is_refused(tmp_path: Path, path: str) -> None:
-    assert is_git(path)
-    case = make_case(tmp_path, {}, {})
-    assert reasons(case.plan([added(case, path)], on_conflict="theirs")) == {path: "git"}
-
-
-@pytest.mark.parametrize("path", [".github/workflows/x", ".gitignore", "git", "x.git", "git~2", ".git2", "digit"])
-def test_other_names_with_git_in_them_are_not(path: str) -> None:
-    assert not is_git(path)
-
-
-@pytest.mark.parametrize("kind", [k for k in Kind if k.special])
-def test_special_files_are_refused(tmp_path: Path, kind: Kind) -> None:
-    case = make_case(tmp_path, {"f": "x"}, {"f": "x"})
-    for before in (None, entry(case.workspace / "f")):
-        assert reasons(case.plan([Change("f", before, Entry(kind, 0o644))])) == {"f": "special"}
-
-
-@pytest.mark.parametrize(
-    ("path", "target", "outside"),
-    [
-        ("l", "f", False),
-        ("l", "./d/f", False),
-        ("a/b/l", "../../f", False),
-        ("l", "/etc/passwd", True),
-        ("l", "..", True),
-        ("a/l", "../../x", True),
-        ("a/l", "x/../../../y", True),
-        ("l", "a/../..", True),  # a -> b/c makes that the root's parent
-        ("l", "", True),
-    ],
-)
-def test_where_a_symlink_leads(path: str, target: str, outside: bool) -> None:
-    assert leads_outside(path, target) == outside
-
-
-def test_an_escaping_symlink_is_refused_and_can_be_admitted(tmp_path: Path) -> None:
-    case = make_case(tmp_path, {"f": "x"}, {"f": "x", "l": Symlink("/etc/hostname")})
-    assert reasons(case.plan(on_conflict="theirs")) == {"l": "symlink-outside"}
-    case.apply(allow=frozenset({"symlink-outside"}))
-    assert os.readlink(case.workspace / "l") == "/etc/hostname"
-
-
-@pytest.mark.parametrize("name", ["git", "hidden-original", "special", "twins", "nonsense"])
-def test_no_other_class_can_be_admitted(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError):
-        make_case(tmp_path, {}, {}).plan(allow=frozenset({name}))
-
-
-def test_skip_refused_applies_the_rest_and_nothing_below_what_is_refused(tmp_path: Path) -> None:
-    theirs = {"ok": "1", "d": Symlink("/etc")}
-    case = make_case(tmp_path, {"d/x": "x"}, theirs)
-    plan = case.plan()
-    assert reasons(plan) == {"d": "symlink-outside"}
-    with pytest.raises(ConflictError, match="symlink-outside") as error:
-        case.execute(plan)
-    assert "--skip-refused" in error.value.hint
-    case.execute(plan, skip_refused=True)
-    assert sorted(tree(case.workspace)) == ["d", "ok"]
-
-
-def test_what_is_below_a_refused_directory_is_refused_with_it(tmp_path: Path) -> None:
-    case = make_case(tmp_path, {"d": "hides"}, {})
-    file = added(case, "e/x")
-    special = Change("e", None, Entry(Kind.FIFO, 0o644))
-    assert reasons(case.plan([special, file])) == {"e": "special", "e/x": "special"}
-
-
-@pytest.mark.parametrize(
-    "path", ["../x", "/x", "a//b", "a/./b", "a/../b", "", ".", "..", "a/", "nul\0", "n" * 300, "d/" + "n" * 256]
-)
-def test_a_path_that_is_not_plain_is_not_to_be_trusted(tmp_path: Path, path: str) -> None:
-    case = make_case(tmp_path, {}, {})
-    with pytest.raises(UntrustedError):
-        case.plan([Change(path, None, Entry(Kind.FILE, 0o644, 0, "0" * 64))])
-
-
-def test_a_path_twice_is_not_to_be_trusted(tmp_path: Path) -> None:
-    case = make_case(tmp_path, {}, {})
-    change = Change("f", None, Entry(Kind.DIRECTORY, 0o755))
-    with pytest.raises(UntrustedError):
-        case.plan([change, replace(change)])
-
-
-def test_contents_that_changed_since_the_scan_are_not_applied(tmp_path: Path) -> None:
-    case = make_case(tmp_path, {"f": "a\n", "g": "1"}, {"f": "b\n", "g": "2"})
-    before = snapshot(case.workspace)
-    plan = case.plan()
-    (case.theirs / "g").write_text("3")
-    with pytest.raises(ChangedSince):
-        case.execute(plan)
-    assert snapshot(case.workspace) == before
-    assert not list(case.journals.iterdir())
-
-
-# Twins.
-
-
-def test_twins_are_refused_where_names_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = make_case(tmp_path, {}, {"Makefile": "1", "makefile": "2", "caf\u00e9": "3", "cafe\u0301": "4", "x": "x"})
-    assert not reasons(case.plan())
-    monkeypatch.setattr("overlayws.apply.look.Look.folds", lambda self, path: True)
-    assert reasons(case.plan()) == dict.fromkeys(["Makefile", "makefile", "caf\u00e9", "cafe\u0301"], "twins")
-
-
-def test_a_name_that_is_found_but_not_listed_is_a_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = make_case(tmp_path, {}, {"Makefile": "1"})
-    make_tree(case.workspace, {"Makefile": "1"})
-    monkeypatch.setattr("overlayws.apply.look.Look.has_name", lambda self, path: False)
-    assert reasons(case.plan(on_conflict="theirs")) == {"Makefile": "twins"}
-
-
-def test_a_directory_that_is_found_but_not_listed_is_a_twin_for_what_is_added_in_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = make_case(tmp_path, {"Src/a": "1"}, {"Src/a": "1", "Src/deep/b": "2"})
-    real = os.listdir
-    monkeypatch.setattr("overlayws.apply.look.Look.folds", lambda self, path: True)
-    assert not reasons(case.plan())
-    monkeypatch.setattr(os, "listdir", lambda fd: [name.replace("Src", "src") for name in real(fd)])
-    only = [c for c in case.changes if c.path == "Src/deep/b"]
-    assert reasons(case.plan(only, on_conflict="theirs")) == {"Src/deep/b": "twins"}
-
-
-def test_what_folds_to_the_same() -> None:
-    assert fold("Stra\u00dfe") == fold("STRASSE")
-    assert fold("caf\u00e9") == fold("CAFE\u0301")
-    assert fold("a") != fold("b")
-
-
-@pytest.mark.root
-def test_twins_are_refused_on_a_folding_file_system(tmp_path: Path) -> None:
-    """On a real tmpfs with casefold (Linux 6.13+), in a child with a mount namespace of its own."""
-    if _in_namespace(tmp_path, lambda mount: None) != 0:
-        pytest.skip("this kernel has no folding tmpfs")
-
-    def work(mount: Path) -> None:
-        case = make_case(mount, {}, {})
-        outside = make_tree(tmp_path / "theirs", {"Makefile": "1", "makefile": "2", "sub/Readme": "3"})
-        case = replace(case, theirs=outside)
-        from tests.apply.build import differences
-
-        changes = differences(case.base, outside)
-        assert reasons(case.plan(changes)) == {"Makefile": "twins", "makefile": "twins"}
-        (case.workspace / "MAKEFILE").write_text("mine")
-        only = [c for c in changes if c.path == "Makefile"]
-        assert reasons(case.plan(only)) == {"Makefile": "twins"}
-
-    assert _in_namespace(tmp_path, work) == 0
-
-
-def _in_namespace(tmp_path: Path, work) -> int:  # type: ignore[no-untyped-def]
-    mount = tmp_path / "folding"
-    mount.mkdir(exist_ok=True)
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            assert ctypes.CDLL(None, use_errno=True).unshare(0x00020000) == 0  # CLONE_NEWNS
-            subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-            done = subprocess.run(["mount", "-t", "tmpfs", "-o", "casefold", "x", mount], capture_output=True)
-            code = 77
-            if done.returncode == 0 and subprocess.run(["chattr", "+F", mount], capture_output=True).returncode == 0:
-                code = 1
-                work(mount)
-                code = 0
-        finally:
-            if code == 1:
-                import traceback
-
-                traceback.print_exc()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-# Modes.
-
-
-@pytest.mark.parametrize(
-    ("base", "theirs", "umask", "expected"),
-    [
-        (None, 0o666, 0o022, 0o644),
-        (None, 0o777, 0o022, 0o755),
-        (None, 0o777, 0o077, 0o700),
-        (None, 0o4755, 0o022, 0o755),
-        (None, 0o6777, 0o022, 0o755),
-        (0o666, 0o666, 0o022, 0o666),
-        (0o664, 0o775, 0o022, 0o775),
-        (0o644, 0o777, 0o022, 0o755),
-        (0o600, 0o600, 0o022, 0o600),
-        (0o644, 0o4755, 0o022, 0o755),
-        (0o4755, 0o4755, 0o022, 0o755),
-    ],
-)
-def test_the_mode_of_a_written_file(tmp_path: Path, base: int | None, theirs: int, umask: int, expected: int) -> None:
-    given = {} if base is None else {"f": File(b"a", base)}
-    case = make_case(tmp_path, given, {"f": File(b"b", theirs)})
-    case.apply(umask=umask)
-    assert os.stat(case.workspace / "f").st_mode & 0o7777 == expected
-
-
-def test_a_mode_that_the_user_changed_stays_where_the_program_did_not(tmp_path: Path) -> None:
-    case = make_case(tmp_path, {"f": "a\n", "g": "a\n"}, {"f": "b\n", "g": File(b"b\n", 0o755)})
-    os.chmod(case.workspace / "f", 0o600)
-    case.apply([c for c in case.changes if c.path == "f"])
-    assert os.stat(case.workspace / "f").st_mode & 0o777 == 0o600
-    os.chmod(case.workspace / "g", 0o600)
-    assert reasons(case.plan()) == {"g": "mode"}
-
-
-def test_set_id_bits_are_named(tmp_path: Path) -> None:
-    case = make_case(tmp_path, {}, {"f": File(b"b", 0o4755)})
-    assert any("set-id" in note for note in case.plan().notes)
-
-
-def test_a_mode_alone_is_set_in_place(tmp_path: Path) -> None:
-    case = make_case(tmp_path, {"f": "a\n"}, {"f": File(b"a\n", 0o755)})
-    before = snapshot(case.workspace)
-    inode = os.stat(case.workspace / "f").st_ino
-    journal = case.apply()
-    assert os.stat(case.workspace / "f").st_mode & 0o777 == 0o755
-    assert os.stat(case.workspace / "f").st_ino == inode
-    case.undo(journal)
-    assert snapshot(case.workspace) == before
-
-
-def test_user_attributes_are_merged_name_by_name(tmp_path: Path) -> None:
-    base = {"f": File(b"a", xattrs=(("user.a", b"1"), ("user.b", b"1"), ("user.c", b"1")))}
-    theirs = {"f": File(b"b", xattrs=(("user.a", b"2"), ("user.c", b"1"), ("user.n", b"n")))}
-    case = make_case(tmp_path, base, theirs)
-    os.setxattr(case.workspace / "f", "user.c", b"mine")
-    case.apply()
-    names = {name: os.getxattr(case.workspace / "f", name) for name in os.listxattr(case.workspace / "f")}
-    assert names == {"user.a": b"2", "user.c": b"mine", "user.n": b"n"}
-    case = make_case(tmp_path / "again", base, theirs)
-    os.setxattr(case.workspace / "f", "user.a", b"mine")
-    assert reasons(case.plan()) == {"f": "xattrs"}
 
 
 def test_an_unknown_value_is_a_usage_error(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """The numbered acceptance list of capture and review, on every backend: bad input -> required result.
 
 One program does all of it in one mount; then it is frozen, read back and shown. The number of an item is in the name of
-its test. Elsewhere: 64 (test_looking: 60,000 lines), 66 and 68 (tests/cli/test_reviewing.py), 67 also over the random
-corpus (tests/test_random_operations.py), and the kinds of a path in all combinations (test_scan, test_mounted).
+its test. Elsewhere: 64 (test_looking: 60,000 lines; no backend has a part in it), 66 and 68 (tests/cli/
+test_reviewing.py), 67 also over the random corpus (tests/test_random_operations.py), and the kinds of a path in all
+combinations (test_scan, test_mounted).
 """
 
 from __future__ import annotations
