@@ -16,11 +16,11 @@ from overlayws.base.manifest import Manifest
 from overlayws.errors import NotStartedError, OverlaywsError, UnableError, UntrustedError, UsageError
 from overlayws.live import note_applied, note_undone, watched
 from overlayws.session.record import DamagedSession
-from overlayws.session.session import Run, Session
+from overlayws.session.session import Session
 from overlayws.session.store import Store
 from overlayws.starting import Confinement as Confinement
+from overlayws.starting import begun, capturing
 from overlayws.starting import explain as explain
-from overlayws.starting import now
 from overlayws.starting import preview as preview
 from overlayws.starting import start as start
 from overlayws.starting import writing as writing
@@ -56,16 +56,17 @@ def run(
     env: Sequence[str] = (),
     timeout: float | None = None,
     interactive: bool | None = None,
+    capture: str | None = None,
+    checkpoint_every: float | None = None,
     talk: Talk = SILENT,
 ) -> RunResult:
     """Run ``command`` in the session's sandbox, on its layer; when it returns, everything is captured.
 
-    ``env``: NAME=VALUE, or NAME for the caller's own value. ``timeout`` in seconds.
+    ``env``: NAME=VALUE, or NAME for the caller's own value. ``timeout`` and ``checkpoint_every`` in seconds.
     Raises NotStartedError where the command was not started, BusySession where another command runs in it; UnableError
     where it ran and could not be captured (the next command tries again).
     """
-    from overlayws.run.runner import check
-    from overlayws.run.runner import run as run_command
+    from overlayws.run import runner
     from overlayws.session.spec import spec_of
 
     store = store or default_store()
@@ -74,11 +75,11 @@ def run(
         if session.state == "discarded":
             raise UsageError(f"session {session.name} was discarded", hint="overlayws start makes a new one")
         check_layer(session)
-        sandbox, backend = sandbox_of(session), backend_of(session)
-        spec = spec_of(session, sandbox, command, home=store.home, caller=os.environ, env=env, timeout=timeout)
-        check(spec)
-        before = session
-        session = replace(session, state="running", doing="run", runs=(*session.runs, Run(spec.command, now())))
+        sandbox, backend, before = sandbox_of(session), backend_of(session), session
+        wanted = capturing(session, capture, checkpoint_every)
+        spec = spec_of(wanted, sandbox, command, home=store.home, caller=os.environ, env=env, timeout=timeout)
+        runner.check(spec)
+        session = begun(session, spec)
         result = None
         try:
             store.save(session)
@@ -87,7 +88,7 @@ def run(
             # program's own copy, outside of the sandbox.
             at = session.workspace if session.sandbox == "none" else None
             with watched(session, talk), backend.mounted(session.layer, at) as mount:
-                result = run_command(spec, mount, sandbox, interactive=interactive, notice=talk.warning)
+                result = runner.run(spec, mount, sandbox, interactive=interactive, notice=talk.warning)
             session = replace(session, doing="capture")
             store.save(session)
             session = captured(session, state="captured")

@@ -16,7 +16,7 @@ from overlayws.errors import OverlaywsError, UnableError, UsageError
 from overlayws.run.limits import Limits
 from overlayws.session.config import policy, settings
 from overlayws.session.places import checked_workspace, user_config
-from overlayws.session.session import BASES, Session
+from overlayws.session.session import BASES, KEPT_IN, Run, Session
 from overlayws.session.store import Store
 from overlayws.upkeep import SILENT, Talk, captured, default_store, drop_bases, recover, shelf_of
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from overlayws.base.build import Base
     from overlayws.base.judge import Judge
     from overlayws.base.preview import Preview
+    from overlayws.run.sandbox import RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Confinement:
     limits: Limits = Limits()
     image: str = ""  # of a container: its root file system
     workdir_at: str = ""  # where the workspace appears inside
+    capture: str = "disk"  # or "memory": gVisor keeps what is written until the end of the run
+    checkpoint_every: float | None = None  # seconds; with "memory", save what there is in between
 
 
 def start(
@@ -91,6 +94,7 @@ def start(
         raise UsageError("--image and --workdir-at are nothing without a sandbox", hint="--sandbox docker")
     if confinement.image and sandbox_name == "bwrap":
         raise UsageError("--image is for a container, not for bwrap", hint="--sandbox docker or --sandbox gvisor")
+    check_capture(confinement.capture, confinement.checkpoint_every, sandbox_name, base)
     for line in (*passed_over, *also_passed_over):
         talk.notice(line)
     talk.notice(f"backend {backend_name}, sandbox {sandbox_name}")
@@ -115,6 +119,8 @@ def start(
             limits=confinement.limits,
             image=confinement.image,
             workdir_at=confinement.workdir_at,
+            kept_in=confinement.capture,
+            checkpoint_every=confinement.checkpoint_every,
             base_mode=base,
         )
         for directory in (session.layer.upperdir, session.layer.workdir, session.layer.merged, session.journals):
@@ -136,6 +142,34 @@ def start(
     for warning in made.warnings:
         talk.warning(warning)
     return store.load(final)
+
+
+def check_capture(capture: str, every: float | None, sandbox: str, base: str) -> None:
+    """Raises UsageError for a way to capture that the sandbox or the base has not."""
+    if capture not in KEPT_IN:
+        raise UsageError(f"no capture is called {capture!r}", hint=f"one of: {', '.join(KEPT_IN)}")
+    if capture == "memory" and sandbox != "gvisor":
+        raise UsageError(
+            f"--capture memory is gVisor's, and the sandbox is {sandbox}", hint="--sandbox gvisor, or --capture disk"
+        )
+    if capture == "memory" and base == "live":
+        raise UsageError("--capture memory needs a base that stays as it is", hint="--base copy, or --capture disk")
+    if every is not None and capture != "memory":
+        raise UsageError("--checkpoint-every is for --capture memory", hint="--capture disk loses nothing in a crash")
+
+
+def capturing(session: Session, capture: str | None, every: float | None) -> Session:
+    """``session`` as one run of it is to be captured; None: as the session is. Raises UsageError."""
+    kept_in = capture or session.kept_in
+    every = every if every is not None or capture == "disk" else session.checkpoint_every
+    check_capture(kept_in, every, session.sandbox, session.base_mode)
+    return replace(session, kept_in=kept_in, checkpoint_every=every)
+
+
+def begun(session: Session, spec: RunSpec) -> Session:
+    """``session`` while the command of ``spec`` runs in it."""
+    run = Run(spec.command, now(), kept_in=spec.capture)
+    return replace(session, state="running", doing="run", runs=(*session.runs, run))
 
 
 @contextmanager

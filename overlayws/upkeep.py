@@ -55,7 +55,7 @@ def settled(store: Store, session: Session, talk: Talk) -> Session:
 
         clean(session.outside)  # before anything is read: a container may still be writing
         check_layer(session)
-        talk.warning(f"a command in session {session.name} was interrupted; what it changed until then is kept")
+        talk.warning(f"a command in session {session.name} was interrupted; {_left_of(session)}")
         # Entering and leaving completes the upperdir (the copy backend compares its private copy with the base).
         with backend_of(session).mounted(session.layer):
             pass
@@ -77,6 +77,20 @@ def settled(store: Store, session: Session, talk: Talk) -> Session:
     store.save(session)
     tidied(session)
     return session
+
+
+def _left_of(session: Session) -> str:
+    """What is left of an interrupted command's changes."""
+    if not session.runs or session.runs[-1].kept_in == "disk":
+        return "what it changed until then is kept"
+    from overlayws.run.receive import INCOMPLETE, checkpoint, put_aside
+
+    when = checkpoint(session.layer)
+    kept = f"what it had changed at its last checkpoint ({when}) is kept" if when else "what it changed is lost"
+    put_aside(session.layer)
+    aside = session.directory / INCOMPLETE
+    more = f"; what came of the rest is in {aside}, for you to look at" if aside.exists() else ""
+    return f"{kept}: it was in the sandbox's memory{more}"
 
 
 def check_layer(session: Session) -> None:

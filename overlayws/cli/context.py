@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from overlayws.cli.terminal import ProgressBar, coloured, say, visible, warn
 from overlayws.errors import OverlaywsError, UsageError
 from overlayws.run.limits import parse_disk, parse_size
 from overlayws.session.names import looks_like_a_name
-from overlayws.session.session import Session
+from overlayws.session.session import KEPT_IN, Session
 from overlayws.session.store import Store
 
 
@@ -147,6 +147,19 @@ class Seconds(click.FloatRange):
         if not math.isfinite(seconds):  # nan is in every range
             self.fail(f"{value!r} is no time.", param, ctx)
         return seconds
+
+
+def capture_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where a run's changes are until its end."""
+    command = click.option(
+        "--checkpoint-every", type=Seconds(), metavar="SECONDS",
+        help="With --capture memory: save the changes so far that often.",
+    )(command)  # fmt: skip
+    return click.option(
+        "--capture", type=click.Choice(KEPT_IN),
+        help="Where gVisor keeps the changes of a command until it ends: `disk` (the default; nothing is lost in a "
+        "crash) or its own `memory` (faster; a crash loses them).",
+    )(command)  # fmt: skip
 
 
 class Size(click.IntRange):

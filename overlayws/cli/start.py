@@ -8,7 +8,17 @@ from pathlib import Path
 import click
 
 from overlayws import api, upkeep
-from overlayws.cli.context import Disk, Seconds, Size, WithCommand, command_of, directories, next_steps, talking
+from overlayws.cli.context import (
+    Disk,
+    Seconds,
+    Size,
+    WithCommand,
+    capture_options,
+    command_of,
+    directories,
+    next_steps,
+    talking,
+)
 from overlayws.cli.missing import advice
 from overlayws.cli.preview import print_preview
 from overlayws.cli.summary import tell
@@ -60,6 +70,7 @@ from overlayws.session.store import Store
 @click.option("--workdir-at", default="", metavar="PATH",
               help="Where the workspace appears inside (containers: /workspace; bwrap: its own path).")  # fmt: skip
 @click.option("--timeout", type=Seconds(), metavar="SECONDS", help="End it after that long.")
+@capture_options
 @click.option("--no-run", is_flag=True, help="Make the session only.")
 @click.option("--gitignore", is_flag=True, help="Hide what git ignores, too.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be visible, redacted and hidden, and by which rule.")
@@ -89,6 +100,8 @@ def start_command(
     image: str,
     workdir_at: str,
     timeout: float | None,
+    capture: str | None,
+    checkpoint_every: float | None,
     no_run: bool,
     gitignore: bool,
     dry_run: bool,
@@ -126,7 +139,8 @@ def start_command(
         raise UsageError("--cpus 0 is out of range", hint="leave it out, or give a part of a processor: 0.5")
     limits = Limits(memory or 0, cpus or 0.0, pids or 0, *(disk or (0, 0)))
     shown = tuple(_directory(t) for t in tools)
-    confinement = api.Confinement(sandbox, network, read_only, shown, limits, image, workdir_at)
+    kept = (capture or "disk", checkpoint_every)
+    confinement = api.Confinement(sandbox, network, read_only, shown, limits, image, workdir_at, *kept)
     store = upkeep.default_store()
     try:
         with talking() as talk:
@@ -164,7 +178,14 @@ def start_command(
 
 
 def run_and_tell(
-    store: Store, name: str, command: tuple[str, ...], *, env: tuple[str, ...] = (), timeout: float | None = None
+    store: Store,
+    name: str,
+    command: tuple[str, ...],
+    *,
+    env: tuple[str, ...] = (),
+    timeout: float | None = None,
+    capture: str | None = None,
+    checkpoint_every: float | None = None,
 ) -> int:
     """Run the command (a shell if none), print what it changed and what can be done next; its exit status."""
     session = store.load(name)
@@ -172,7 +193,12 @@ def run_and_tell(
         warn("no sandbox: the command can read and write all that you can, and reach the network")
     command = command or (_shell(session),)
     with talking() as talk:
-        result = api.run(session, command, store=store, env=env, timeout=timeout, talk=talk)
+        result = api.run(
+            session, command, store=store, env=env, timeout=timeout, capture=capture,
+            checkpoint_every=checkpoint_every, talk=talk,
+        )  # fmt: skip
+        for note in result.notes:
+            warn(note)
         if result.timed_out:
             warn("the command was ended: its time was over")
         if result.out_of_memory:

@@ -8,6 +8,7 @@ mode    ``kernel`` (a mount namespace; needs CAP_SYS_ADMIN) or ``userns`` (a use
 lower, upper, work, merged   the layer; ``at`` (optional): a directory that the mount shadows as well
 below0, below1 ...           (optional) further lower layers, the topmost first
 owner   (optional, ``kernel`` only) a uid: what we own in the layer is shown as its, and what it makes becomes ours
+base    (optional, with ``owner``) ``only``: no overlay, but the lower layer itself, read-only
 stay    (optional, ``kernel`` only) ``yes``: mount in the namespace that we come from, where the mount then stays
 parent  the process that must be our parent; we, and what we execute, die when it dies
 status  (optional) a file for one JSON line: {"error": TEXT, "hint": TEXT} when COMMAND was not executed. Without it
@@ -34,10 +35,9 @@ _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_MOUNT_SETATTR = *range(428, 433), 442
 _SET_FLAG, _SET_STRING, _SET_FD, _CREATE = 0, 1, 5, 6  # fsconfig commands (linux/mount.h)
 _CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
-_ATTR_NOSUID, _ATTR_NODEV = 2, 4
+_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV, _ATTR_IDMAP = 1, 2, 4, 0x00100000
 _MOVE_FROM_EMPTY, _MOVE_TO_EMPTY = 0x04, 0x40
 _TREE_CLONE, _AT_EMPTY_PATH, _MNT_DETACH = 1, 0x1000, 2
-_ATTR_IDMAP = struct.pack("=QQQ", 0x00100000, 0, 0)  # struct mount_attr without its last field, userns_fd
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _CAP_SYS_ADMIN, _SIGKILL = 1, 24, 21, 9
 _SIGPIPE, _SIGXFSZ, _SIG_DFL = 13, 25, 0
 
@@ -72,7 +72,10 @@ def main(argv: list[str]) -> int:
         home = os.open("/proc/self/ns/mnt", os.O_RDONLY) if "stay" in options else None
         _isolate(options["mode"])
         _die_with(int(options["parent"]))
-        _mount(options, home)
+        if "base" in options:
+            _mount_base(options)
+        else:
+            _mount(options, home)
         _leave_shadowed(options)
         if options["mode"] == "userns" and os.geteuid() == 0:
             # execve(2) would give root all capabilities of the namespace again, and with them umount(2).
@@ -163,6 +166,14 @@ def _mount(options: dict[str, str], home: int | None) -> None:
         os.close(fd)
 
 
+def _mount_base(options: dict[str, str]) -> None:
+    target = os.open(options["merged"], os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+    users = _exchange(os.geteuid(), int(options["owner"]))
+    os.close(_mapped(options["lower"], users, target, _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV))
+    os.close(users)
+    os.close(target)
+
+
 def _owned(options: dict[str, str], target: int) -> dict[str, int]:
     """The layers by way of idmapped mounts (mount_setattr(2)) that exchange our ids and the owner's.
 
@@ -176,22 +187,29 @@ def _owned(options: dict[str, str], target: int) -> dict[str, int]:
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
     layers = {}
     for source, names in ((parent, ("upper", "work")), (options["lower"], ("lower",))):
-        tree = int(_syscall(_SYS_OPEN_TREE, -1, os.fsencode(source), _TREE_CLONE | os.O_CLOEXEC))
-        attr = _ATTR_IDMAP + struct.pack("=Q", users)
-        if (
-            tree < 0
-            or _syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attr, ctypes.c_size_t(len(attr)))
-            or _syscall(_SYS_MOVE_MOUNT, tree, b"", target, b"", _MOVE_FROM_EMPTY | _MOVE_TO_EMPTY)
-        ):
-            raise Failed(
-                f"cannot show the layer as another user's (mount_setattr: {os.strerror(ctypes.get_errno())})",
-                "this needs Linux 5.19, and a state directory on ext4, xfs, btrfs or tmpfs; or use --sandbox bwrap",
-            )
+        tree = _mapped(source, users, target)
         for name in names:
             layers[name] = os.open(os.path.basename(options[name]) if name != "lower" else ".", flags, dir_fd=tree)
         os.close(tree)
     os.close(users)
     return layers
+
+
+def _mapped(source: str, users: int, target: int, flags: int = 0) -> int:
+    """Mount ``source`` at ``target`` with the ids of the user namespace ``users``; a descriptor of it."""
+    tree = int(_syscall(_SYS_OPEN_TREE, -1, os.fsencode(source), _TREE_CLONE | os.O_CLOEXEC))
+    # struct mount_attr: what is set, what is cleared, propagation, the user namespace
+    attr = struct.pack("=QQQQ", _ATTR_IDMAP | flags, 0, 0, users)
+    if (
+        tree < 0
+        or _syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attr, ctypes.c_size_t(len(attr)))
+        or _syscall(_SYS_MOVE_MOUNT, tree, b"", target, b"", _MOVE_FROM_EMPTY | _MOVE_TO_EMPTY)
+    ):
+        raise Failed(
+            f"cannot show the layer as another user's (mount_setattr: {os.strerror(ctypes.get_errno())})",
+            "this needs Linux 5.19, and a state directory on ext4, xfs, btrfs or tmpfs; or use --sandbox bwrap",
+        )
+    return tree
 
 
 def _exchange(ours: int, theirs: int) -> int:

@@ -33,6 +33,12 @@ def owned(mount: Mount, owner: int) -> Mount:
     return replace(mount, enter=(*mount.enter[:-1], f"owner={owner}", "--"))
 
 
+def base_shown(mount: Mount, owner: int) -> Mount:
+    """A mount whose ``merged`` is the lowerdir alone, read-only, with ``owner`` in the place of root."""
+    mount = owned(mount, owner)
+    return replace(mount, enter=(*mount.enter[:-1], "base=only", "--"))
+
+
 @contextmanager
 def staying(mount: Mount, owner: int) -> Iterator[None]:
     """The mount, made where every process of this namespace sees it (see ``owned``). Raises MountError."""

@@ -10,9 +10,9 @@ a deleted name                  a character device 0:0; where mknod(2) of one is
 a directory that hides lower    PREFIXopaque=y
 an overlay xattr of the         escaped: PREFIXoverlay.NAME stands for PREFIXNAME
 program's own
-a device that the program made  (``copy`` only) an empty regular file with PREFIXspecial: "char-device MAJOR:MINOR" or
-                                "block-device MAJOR:MINOR"; its mode is the device's, with u+rw. FIFOs and sockets are
-                                FIFOs and sockets, as in the kernel's upperdirs
+a device that the program made  (``copy``, and what gVisor kept in memory) an empty regular file with PREFIXspecial:
+                                "char-device MAJOR:MINOR" or "block-device MAJOR:MINOR"; its mode is the device's,
+                                with u+rw. FIFOs and sockets are FIFOs and sockets, as in the kernel's upperdirs
 ==============================  ==================================================================================
 
 The program cannot write a mark: a mounted overlay and ``copy`` alike store its PREFIX* attributes escaped.
@@ -76,7 +76,7 @@ class Marks:
         kind = kind_of(st.st_mode)
         if kind.special:
             return kind
-        if not self._may_carry_mark(st):
+        if not stat.S_ISREG(st.st_mode) or st.st_size:
             return None
         value = get(dir_fd, name, self.prefix + "special")
         if value is None:

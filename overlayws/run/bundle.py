@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from overlayws.run import inside
 from overlayws.run.container import masked, shown
 from overlayws.run.environment import HOME
 from overlayws.run.host_image import files
@@ -24,7 +26,14 @@ GATE = (
     f"until [ -e {GATE_DIRECTORY}/go ]; do sleep 0.01; done; "
     '[ -z "$c" ] || rm -f "$c"; unset c w; "$@"; exit $?'
 )
+PROCESS = "process.json"
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "network")
+# Of gVisor's kernel, for our own first process alone: to mount, to make the upperdir the program's, to read it whatever
+# its modes, and to end every other process.
+_CAPABILITIES = (
+    "CAP_SYS_ADMIN", "CAP_CHOWN", "CAP_FOWNER", "CAP_FSETID", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_MKNOD",
+    "CAP_KILL",
+)  # fmt: skip
 
 
 def write(
@@ -41,6 +50,60 @@ def write(
 
     runsc makes mount points in the root: over an image standalone.py mounts directories of our own, which get them.
     """
+    _prepare(directory, spec, view)
+    gate = ["/bin/sh", "-c", GATE, "overlayws", f"{spec.workspace}/{canary}" if canary else "", word]
+    process = _process(spec, [*gate, *spec.command], uid, limits)
+    binds = {spec.workspace: os.fspath(merged), GATE_DIRECTORY: os.fspath(directory / "gate")}
+    mounts = _mounts(spec, view, uid)
+    for target, source in binds.items():
+        writable = target == spec.workspace and not spec.read_only
+        mounts.append(_bind(source, target, "rw" if writable else "ro"))
+    _write_config(directory, process, mounts)
+
+
+def write_for_memory(
+    directory: Path,
+    spec: RunSpec,
+    view: RootView,
+    base: Path,
+    uid: int,
+    limits: Limits,
+    size: int,
+    first: Sequence[str],
+    hosts: Sequence[str],
+) -> None:
+    """The same for ``--capture memory``: the first process is ours (``first``, see inside.py), root with the
+    capabilities to mount, and finds ``base`` and ``size`` bytes of memory; the program is executed later, as the file
+    PROCESS says. ``hosts`` are the directories of this machine that ours needs until it has begun.
+    """
+    _prepare(directory, spec, view)
+    (directory / "code").mkdir(mode=0o755)
+    process = {
+        "terminal": False,
+        "user": {"uid": 0, "gid": 0},
+        "args": list(first),
+        "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+        "cwd": "/",
+        "capabilities": {name: list(_CAPABILITIES) for name in ("bounding", "effective", "permitted")},
+        "noNewPrivileges": True,
+        "rlimits": _rlimits(limits.pids + 1, limits.disk),  # runsc of 2022 gives these to what is executed later, too
+    }
+    mounts = [
+        *_mounts(spec, view, uid),
+        _tmpfs(spec.workspace, "4k", "0755", "ro"),  # a place for the overlay to be mounted on
+        _tmpfs(inside.PLACE, "64k", "0700"),
+        _bind(os.fspath(base), inside.BASE, "ro"),
+        _bind(os.fspath(directory / "code"), inside.CODE, "ro"),
+        _tmpfs(inside.MEMORY, str(size), "0700"),
+        *(_bind(path, f"{inside.HOST}{path}", "ro") for path in hosts),
+    ]
+    _write_config(directory, process, mounts)
+    # A shell, because its `exec` has the statuses 126 and 127, and runs a script without a "#!" line.
+    command = ["/bin/sh", "-c", 'exec "$@"', "overlayws", *spec.command]
+    (directory / PROCESS).write_text(json.dumps(_process(spec, command, uid, limits)))
+
+
+def _prepare(directory: Path, spec: RunSpec, view: RootView) -> None:
     root = directory / "root"
     for name in ("gate", "root", *(("image-upper", "image-work") if spec.image else ())):
         (directory / name).mkdir(mode=0o755)
@@ -55,58 +118,55 @@ def write(
                 (root / path).chmod(0o644)
         for path in (spec.workspace, *shown(spec, None), *masked(spec, None), spec.env.get("HOME", HOME)):
             (root / path.lstrip("/")).mkdir(mode=0o755, parents=True, exist_ok=True)
-    gate = ["/bin/sh", "-c", GATE, "overlayws", f"{spec.workspace}/{canary}" if canary else "", word]
-    binds = {spec.workspace: os.fspath(merged), GATE_DIRECTORY: os.fspath(directory / "gate")}
-    config = _config(spec, None if spec.image else view, os.fspath(root), gate, binds, uid, limits)
-    (directory / "config.json").write_text(json.dumps(config))
 
 
-def _config(
-    spec: RunSpec,
-    view: RootView | None,
-    root: str,
-    gate: list[str],
-    binds: dict[str, str],
-    uid: int,
-    limits: Limits,
-) -> dict[str, Any]:
+def _mounts(spec: RunSpec, view: RootView, uid: int) -> list[dict[str, Any]]:
+    """All but the workspace."""
     home = spec.env.get("HOME", HOME)
+    own = None if spec.image else view
     mounts = [
         {"destination": "/proc", "type": "proc", "source": "proc"},
         _tmpfs("/dev/shm", "64m", "1777"),
-        *(_bind(path, path, "ro") for path in shown(spec, view)),
-        *(_tmpfs(path, "4k", "0755", "ro") for path in masked(spec, view)),
+        *(_bind(path, path, "ro") for path in shown(spec, own)),
+        *(_tmpfs(path, "4k", "0755", "ro") for path in masked(spec, own)),
         _tmpfs("/tmp", "100m", "1777"),
         _tmpfs("/var/tmp", "100m", "1777"),
         _tmpfs("/run", "100m", "0755"),
     ]
     if home not in ("/", spec.workspace):
         mounts.append(_tmpfs(home, "500m", "0700", f"uid={uid}", f"gid={uid}"))
-    for target, source in binds.items():
-        writable = target == spec.workspace and not spec.read_only
-        mounts.append(_bind(source, target, "rw" if writable else "ro"))
-    process: dict[str, Any] = {
+    return mounts
+
+
+def _process(spec: RunSpec, words: list[str], uid: int, limits: Limits) -> dict[str, Any]:
+    """The program: no capability, none to be had."""
+    return {
         "terminal": spec.terminal,
         "user": {"uid": uid, "gid": uid},
-        "args": [*gate, *spec.command],
+        "args": words,
         "env": [f"{name}={value}" for name, value in spec.env.items()],
         "cwd": spec.workspace,
         "capabilities": {name: [] for name in ("bounding", "effective", "inheritable", "permitted", "ambient")},
         "noNewPrivileges": True,
-        "rlimits": [
-            {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
-            {"type": "RLIMIT_NPROC", "soft": limits.pids, "hard": limits.pids},
-            *([{"type": "RLIMIT_FSIZE", "soft": limits.disk, "hard": limits.disk}] if limits.disk else []),
-        ],
+        "rlimits": _rlimits(limits.pids, limits.disk),
     }
-    return {
+
+
+def _rlimits(pids: int, disk: int = 0) -> list[dict[str, Any]]:
+    limits = {"RLIMIT_CORE": 0, "RLIMIT_NPROC": pids, **({"RLIMIT_FSIZE": disk} if disk else {})}
+    return [{"type": name, "soft": value, "hard": value} for name, value in limits.items()]
+
+
+def _write_config(directory: Path, process: dict[str, Any], mounts: list[dict[str, Any]]) -> None:
+    config = {
         "ociVersion": "1.0.2",
         "process": process,
-        "root": {"path": root, "readonly": True},
+        "root": {"path": os.fspath(directory / "root"), "readonly": True},
         "hostname": "overlayws",
         "mounts": sorted(mounts, key=lambda mount: mount["destination"].count("/")),  # so that the deeper wins
         "linux": {"namespaces": [{"type": name} for name in _NAMESPACES]},
     }
+    (directory / "config.json").write_text(json.dumps(config))
 
 
 def _bind(source: str, target: str, mode: str) -> dict[str, Any]:

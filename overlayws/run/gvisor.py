@@ -18,7 +18,7 @@ from typing import Any
 from overlayws.errors import NotStartedError, UsageError
 from overlayws.layer.mount import Mount
 from overlayws.layer.outside import owned
-from overlayws.run import bundle, docker, leftovers
+from overlayws.run import bundle, docker, leftovers, memory
 from overlayws.run.canary import hatched
 from overlayws.run.cgroup import limited
 from overlayws.run.container import SIGNAL, WORKSPACE, check_places
@@ -48,17 +48,23 @@ def prepared(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
     if spec.network == "host":
         raise UsageError("gvisor has no way to the host's network", hint="--sandbox docker or bwrap has")
     runtime = docker.gvisor_runtime()
-    if runtime is not None and not spec.image.startswith("/"):
+    if runtime is not None and not spec.image.startswith("/") and spec.capture == "disk":
         with docker.prepared(spec, mount, runtime) as found:
             yield found
         return
     if spec.image and not os.path.isdir(spec.image):
+        why = "--capture memory needs runsc alone" if spec.capture == "memory" else "no container engine with gVisor"
         raise NotStartedError(
-            f"no container engine with gVisor, so {spec.image!r} cannot be an engine's image",
+            f"{why}, so {spec.image!r} cannot be an engine's image",
             hint="name the directory of a root file system, or leave --image out",
         )
-    if reason := _alone_unusable():
+    if reason := _alone_unusable(spec.capture):
         raise NotStartedError(f"gvisor cannot be used here: {reason}", hint="overlayws doctor")
+    if spec.capture == "memory":
+        image = _checked_image(spec) if spec.image else ""
+        with memory.prepared(spec, mount, _runsc(installed() or "runsc"), image) as found:
+            yield found
+        return
     with alone(spec, mount) as found:
         yield found
 
@@ -84,9 +90,10 @@ def alone(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
                 "word": canary.word,
                 "tty": spec.terminal,
                 "signal": SIGNAL,
+                "memory": None,
             }
             words = (sys.executable, "-I", "-S", str(_STANDALONE))
-            launch = Launch(words[0], words, {}, "/", descriptors={_PLAN: _encoded(plan)})
+            launch = Launch(words[0], words, {}, "/", descriptors={_PLAN: _encoded(plan)}, passes_on=True)
             yield Prepared(held.applied(launch), owned(mount, UID).enter, held.concluded, held.notices)
 
 
@@ -114,9 +121,10 @@ def _runsc(program: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _alone_unusable() -> str | None:
+def _alone_unusable(capture: str = "disk") -> str | None:
+    why = "--capture memory is runsc alone" if capture == "memory" else "no container engine has a runtime runsc"
     if installed() is None:
-        return "no container engine has a runtime runsc, and runsc is not installed (apt-get install runsc)"
+        return f"{why}, and runsc is not installed (apt-get install runsc)"
     if os.geteuid() != 0:
-        return "no container engine has a runtime runsc; without one, runsc needs root"
+        return f"{why}; without an engine, runsc needs root"
     return None

@@ -230,6 +230,8 @@ def _plan(launch: Launch, timeout: float | None) -> bytes:
         "groups": [text(file) for file in launch.groups],
         "rlimits": launch.rlimits,
         "processors": launch.processors,
+        "saving": launch.saving,
+        "passes_on": launch.passes_on,
         "timeout": timeout,
     }
     return json.dumps(plan).encode("ascii") + b"\n"

@@ -32,6 +32,8 @@ class RunSpec:
     terminal: bool = False  # 0 and 1 are a terminal made for this run; `run` decides
     limits: Limits = Limits()
     image: str = ""  # of a container: its root; "" is this machine's own programs, read-only
+    capture: str = "disk"  # or "memory": where gVisor keeps what is written until the end (memory.py)
+    checkpoint_every: float | None = None  # seconds; with "memory": save what there is in between
     record: Path | None = None  # a file that says what a crash would leave outside (see leftovers.py)
 
 
@@ -45,6 +47,7 @@ class RunResult:
     interrupted: bool = False  # ^C ended it
     out_of_memory: bool = False  # something of it was killed at its memory limit
     disk: str = ""  # what was reached of its limit of disk, and what that meant (see disk.py)
+    notes: tuple[str, ...] = ()  # what else the user must know of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Launch:
     rlimits: tuple[tuple[int, int], ...] = ()  # (resource, limit): setrlimit(2)
     stands_in: bool = False  # for a program that is no child: were it killed, nobody knows how the command ended
     processors: tuple[int, ...] = ()  # sched_setaffinity(2), unless empty
+    passes_on: bool = False  # signals are for the program alone, which passes them on to what it started
+    saving: float = 0.0  # seconds that it gets, when told by SIGUSR2 to end, to save what only it holds; then SIGKILL
 
 
 @dataclass(frozen=True, slots=True)

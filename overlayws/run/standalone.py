@@ -10,6 +10,9 @@ image       a directory that is to be the root, without being written to; or ""
 canary      where outside the gate's file must appear first, with "word" in it; or ""
 tty         whether standard input is a terminal, of which runsc gets none but makes one of its own
 signal      the command that, with the name of a signal after it, gives that signal to all processes inside
+memory      null, or (memory.py): the sandbox's first process is ours, and the program is executed in it. "orders" and
+            "answers" are its standard input and output (FIFOs), "go" and "no" files of which one appears when it is
+            ready or cannot be, "process" says what to execute (JSON: the runtime's specification of a process)
 
 Descriptors 0 to 4 are those of sandbox.EXEC. The sandbox inherits the command's streams; runsc complains to a log.
 """
@@ -37,6 +40,8 @@ _NOSUID_NODEV = 2 | 4  # MS_NOSUID | MS_NODEV
 _PATIENCE = 60.0  # seconds for the gate to answer
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _CHUNK = 1 << 14
+_FINISH = signal.SIGUSR2  # of the supervisor: end the program now, then save what it changed
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _LOST = (
     "what is written to the workspace is lost (runsc keeps it to itself, as with --overlay2=all), or the workspace "
     "cannot be written at its top"
@@ -52,17 +57,18 @@ def main() -> int:
     for number in _FORWARDED:
         signal.signal(number, lambda number, _frame: pending.append(number))
     os.chdir(plan["bundle"])
-    words = [*plan["runsc"], "--log", "runsc.log", "--log-format", "json", "run"]
     if plan["image"] and (reason := _over_image(plan["image"])):
         os.write(_COMPLAINTS, f"the image's directory cannot be shown: {reason}\n".encode("utf-8", "replace"))
         return 125
+    if plan["memory"]:
+        return _in_memory(plan, pending)
+    words = _runsc(plan, "run")
     listener = _listening() if plan["tty"] else None
     if listener is not None:
         words += ["--console-socket", "console"]
     # A group of its own: what the terminal or the supervisor sends to ours is passed on by us, once.
     child = subprocess.Popen(
-        [*words, "--bundle", ".", plan["name"]], stderr=_ERR, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        preexec_fn=_alone,
+        [*words, "--bundle", ".", plan["name"]], stderr=_ERR, env=_ENVIRONMENT, preexec_fn=_alone
     )  # fmt: skip
     relay = None
     if listener is not None:
@@ -104,11 +110,80 @@ def _alone() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # runsc's own children die with it likewise
 
 
+def _runsc(plan: dict[str, Any], verb: str, log: str = "runsc.log") -> list[str]:
+    return [*plan["runsc"], "--log", log, "--log-format", "json", verb]
+
+
+def _in_memory(plan: dict[str, Any], pending: list[int]) -> int:
+    """The sandbox with our own first process, the program beside it, and at its end the time to save; its status."""
+    memory = plan["memory"]
+    finish: list[int] = []
+    signal.signal(_FINISH, lambda number, _frame: finish.append(number))
+    orders = os.open(memory["orders"], os.O_RDONLY | os.O_CLOEXEC)  # the other ends are open: nothing waits here
+    answers = os.open(memory["answers"], os.O_WRONLY | os.O_CLOEXEC)
+    ours = os.open(memory["orders"], os.O_WRONLY | os.O_CLOEXEC)
+    sandbox = subprocess.Popen(
+        [*_runsc(plan, "run"), "--bundle", ".", plan["name"]], stdin=orders, stdout=answers, stderr=_COMPLAINTS,
+        env=_ENVIRONMENT, preexec_fn=_alone,
+    )  # fmt: skip
+    os.close(orders)
+    os.close(answers)
+    if not _ready(memory, sandbox, finish):
+        sandbox.kill()
+        sandbox.wait()
+        if reason := _said(memory["no"]) or _reason():
+            os.write(_COMPLAINTS, reason.encode("utf-8", "replace") + b"\n")
+        return 125
+    words = [*_runsc(plan, "exec", "exec.log"), "--pid-file", "exec.pid", "--process", memory["process"], plan["name"]]
+    own = _own_terminal if plan["tty"] else _alone
+    program = subprocess.Popen(words, stderr=_ERR, env=_ENVIRONMENT, preexec_fn=own)
+    while program.poll() is None and not os.path.exists("exec.pid"):
+        time.sleep(0.002)
+    if not os.path.exists("exec.pid"):
+        reason = _reason("exec.log") or "runsc exec failed"
+        os.write(_COMPLAINTS, reason.encode("utf-8", "replace") + b"\n")
+        return 125
+    os.write(_STARTED, b"\n")
+    os.close(_STARTED)
+    while program.poll() is None and sandbox.poll() is None and not finish:
+        while pending:
+            _signal(plan, pending.pop(0))
+        time.sleep(0.01)
+    if sandbox.poll() is None:
+        os.write(ours, b"\n")
+    sandbox.wait()  # all that it has to say was said: it ends when the last tape was read
+    program.wait()
+    return program.returncode if program.returncode >= 0 else 128 - program.returncode
+
+
+def _ready(memory: dict[str, Any], sandbox: subprocess.Popen[bytes], finish: list[int]) -> bool:
+    while not os.path.exists(memory["go"]):
+        if sandbox.poll() is not None or os.path.exists(memory["no"]) or finish:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def _own_terminal() -> None:
+    """runsc passes on what the terminal tells its foreground process: ^C, a new size."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP))  # which we pass on
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 1)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def _signal(plan: dict[str, Any], number: int) -> None:
-    name = signal.Signals(number).name.removeprefix("SIG")
+    words = [*plan["signal"], signal.Signals(number).name.removeprefix("SIG")]
+    how = []
+    if plan["memory"]:  # by default it would run with what our own first process may do
+        with open(plan["memory"]["process"], encoding="utf-8") as file:
+            process = {**json.load(file), "args": words, "terminal": False, "cwd": "/"}
+        with open("signal.json", "w", encoding="utf-8") as file:
+            json.dump(process, file)
+        how, words = ["--process", "signal.json"], []
     try:
         subprocess.run(
-            [*plan["runsc"], "exec", plan["name"], *plan["signal"], name], env={}, check=False, timeout=30,
+            [*plan["runsc"], "exec", *how, plan["name"], *words], env={}, check=False, timeout=30,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -168,10 +243,18 @@ def _relay(listener: socket.socket) -> None:
         return  # EIO: nobody has it open any more
 
 
-def _reason() -> str:
+def _said(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 12)
+    except OSError:
+        return ""
+
+
+def _reason(log: str = "runsc.log") -> str:
     """The last thing that runsc said."""
     try:
-        with open("runsc.log", encoding="utf-8", errors="replace") as file:
+        with open(log, encoding="utf-8", errors="replace") as file:
             lines = [json.loads(line) for line in file.read(1 << 20).splitlines()]
         errors = [str(line["msg"]) for line in lines if line["level"] in ("error", "fatal")]
     except (OSError, ValueError, KeyError, TypeError):

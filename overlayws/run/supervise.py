@@ -28,6 +28,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PARENT_DIED = signal.SIGUSR1
+_FINISH = signal.SIGUSR2  # to the child: kill the program, then save what only it holds
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _GRACE = 5.0  # seconds between SIGTERM (or SIGHUP) and SIGKILL
 _TIMEOUT_GRACE = 1.0
@@ -54,6 +55,9 @@ class Supervisor:
         self._kill_at: float | None = None
         self._killed_for = 0  # the signal that made us kill, or 0
         self._timed_out = False
+        self._saving = 0.0  # seconds that the child gets to save what it holds
+        self._asked = False  # it was told to
+        self._passes_on = False  # the child gives its program every signal; what else is below it must get none
         self._started = False
         self.abandoned = False  # overlayws is gone
         self.child = 0
@@ -100,6 +104,7 @@ class Supervisor:
             os.set_blocking(fd, False)
         self._control.setblocking(False)
 
+        self._saving, self._passes_on = plan["saving"], plan["passes_on"]
         timeout = plan["timeout"]
         deadline = None if timeout is None else time.monotonic() + timeout
         poll = select.poll()
@@ -123,7 +128,8 @@ class Supervisor:
         started = self._started or _drain(marker) != b""
         left = self._purge()
         code = 128 - status if status < 0 else status
-        if self._killed_for and (status == -signal.SIGKILL or not started):
+        killed = status == -signal.SIGKILL or (self._asked and status == 128 + signal.SIGKILL)
+        if self._killed_for and (killed or not started):
             code = 128 + self._killed_for
         interrupted = self._signals[signal.SIGINT] > 0 and code == 128 + signal.SIGINT
         return {
@@ -167,7 +173,15 @@ class Supervisor:
         return line is not None
 
     def _kill(self, number: int) -> None:
-        self._killed_for, self._kill_at = number, time.monotonic() + 1.0
+        now = time.monotonic()
+        if self._saving and not self.abandoned and number != _PARENT_DIED:
+            if not self._asked:
+                self._asked, self._killed_for, self._kill_at = True, number, now + self._saving
+                _signal(self.child, _FINISH)
+                return
+            if self._kill_at is not None and now < self._kill_at:
+                return  # one more ^C must not lose what is being saved
+        self._killed_for, self._kill_at = number, now + 1.0
         # The child first: when a guard dies, so does its pid namespace (pid_namespaces(7)).
         for process in _descendants():
             _signal(process.pid, signal.SIGKILL)
@@ -178,6 +192,9 @@ class Supervisor:
         The sandbox's own processes outside are in our group, the one that is process 1 inside ignores what it does
         not handle (pid_namespaces(7)).
         """
+        if self._passes_on:
+            _signal(self.child, number)
+            return
         for group in {process.group for process in _descendants()} - {os.getpgrp()}:
             try:
                 os.killpg(group, number)

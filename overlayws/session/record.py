@@ -12,7 +12,7 @@ from typing import Any
 
 from overlayws.errors import UntrustedError
 from overlayws.run.limits import Limits
-from overlayws.session.session import BASES, DOING, STATES, Run, Session
+from overlayws.session.session import BASES, DOING, KEPT_IN, STATES, Run, Session
 
 SCHEMA = "overlayws.session/1"
 _BASE_ID = re.compile(r"([0-9a-f]{16}-[0-9a-f]{8})?")
@@ -49,6 +49,7 @@ def as_dict(session: Session) -> dict[str, Any]:
         "network": session.network,
         "image": _text(session.image),
         "limits": asdict(session.limits),
+        "capture": session.kept_in,
         "git": "fresh" if session.own_git else "none",
         "runs": [{**asdict(run), "command": [_text(word) for word in run.command]} for run in session.runs],
         "warnings": [_text(warning) for warning in session.warnings],
@@ -73,11 +74,15 @@ def from_bytes(data: bytes, directory: Path) -> Session:
         own_git, read_only = (_flag(found.pop(name)) for name in ("own_git", "read_only"))
         runs = tuple(_run(run) for run in found.pop("runs"))
         limits = _limits(found.pop("limits", {}))
+        every = found.pop("checkpoint_every", None)
+        kept_in = found.get("kept_in", "disk")
+        if isinstance(every, bool) or not isinstance(every, int | float | None) or kept_in not in KEPT_IN:
+            raise ValueError("an impossible capture")
         _strings(list(found.values()))
         workspace = Path(found.pop("workspace"))
         session = Session(
             directory=directory, workspace=workspace, own_git=own_git, read_only=read_only, tools=tools, runs=runs,
-            limits=limits, warnings=warnings, **found,
+            limits=limits, checkpoint_every=every, warnings=warnings, **found,
         )  # fmt: skip
         if session.name != directory.name or not workspace.is_absolute():
             raise ValueError("impossible values")
@@ -128,4 +133,7 @@ def _run(value: Any) -> Run:
     if not isinstance(code, int | None) or not isinstance(duration, int | float | None):
         raise ValueError("not a number")
     (started,) = _strings([value["started"]])
-    return Run(tuple(_strings(value["command"])), started, code, duration)
+    kept_in = value.get("kept_in", "disk")
+    if kept_in not in KEPT_IN:
+        raise ValueError("an impossible capture")
+    return Run(tuple(_strings(value["command"])), started, code, duration, kept_in)

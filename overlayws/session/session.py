@@ -10,6 +10,7 @@ from overlayws.run.limits import Limits
 
 STATES = ("new", "running", "captured", "partly-applied", "applied", "discarded", "interrupted")
 BASES = ("copy", "live")
+KEPT_IN = ("disk", "memory")
 DOING = ("", "run", "capture", "apply", "undo", "drop", "discard")
 
 
@@ -21,6 +22,7 @@ class Run:
     started: str  # ISO 8601, UTC
     exit_code: int | None = None  # None while it runs, or when it was interrupted
     duration: float | None = None  # seconds
+    kept_in: str = "disk"  # one of KEPT_IN: where its changes were until its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,10 @@ class Session:
     image: str = ""  # of a container: its root file system; "" shows this machine's own programs
     workdir_at: str = ""  # where the workspace appears inside; "" is the sandbox's own choice
     limits: Limits = Limits()
+    # Where a run's changes are until its end: the upperdir, or the memory of gVisor (run/memory.py). ``capture`` is
+    # what was frozen of them.
+    kept_in: str = "disk"
+    checkpoint_every: float | None = None  # seconds; with "memory"
     runs: tuple[Run, ...] = field(default=())
     warnings: tuple[str, ...] = ()
     capture: str = (

@@ -41,5 +41,7 @@ def spec_of(
         hidden=(os.fspath(home), *map(os.fspath, homes()), *covered),
         limits=session.limits,
         image=session.image,
+        capture=session.kept_in,
+        checkpoint_every=session.checkpoint_every,
         record=session.outside,
     )

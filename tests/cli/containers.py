@@ -13,17 +13,23 @@ NO_ENGINE = "unix:///nonexistent/engine"
 _DOCKER = (pytest.mark.docker,)
 _GVISOR = (pytest.mark.docker, pytest.mark.gvisor)
 
+_ROOT = os.geteuid() == 0
+
 # docker; gVisor by the engine's runtime; gVisor without an engine, which needs root.
 CONTAINED = [
     pytest.param("docker", marks=_DOCKER),
     pytest.param("gvisor", marks=_GVISOR),
-    *([pytest.param("gvisor-alone", marks=pytest.mark.gvisor)] if os.geteuid() == 0 else []),
+    *([pytest.param("gvisor-alone", marks=pytest.mark.gvisor)] if _ROOT else []),
 ]
-EVERY = [pytest.param("bwrap", marks=pytest.mark.bwrap), *CONTAINED]
+# And gVisor with --capture memory, which needs root as well.
+ISOLATED = [*CONTAINED, *([pytest.param("gvisor-memory", marks=pytest.mark.gvisor)] if _ROOT else [])]
+EVERY = [pytest.param("bwrap", marks=pytest.mark.bwrap), *ISOLATED]
 
 
-def sandbox_of(kind: str) -> str:
-    return kind.removesuffix("-alone")
+def sandbox(kind: str) -> list[str]:
+    """The options that choose it."""
+    name, _, how = kind.partition("-")
+    return ["--sandbox", name, *(["--capture", "memory"] if how == "memory" else [])]
 
 
 def environment(kind: str) -> Mapping[str, str]:

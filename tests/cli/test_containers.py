@@ -15,7 +15,7 @@ import pytest
 
 from tests import engine
 from tests.cli.conftest import Program, mounts
-from tests.cli.containers import CONTAINED, environment, sandbox_of
+from tests.cli.containers import CONTAINED, ISOLATED, environment, sandbox
 from tests.cli.test_kill import kill, nothing_runs, state, wait_until
 from tests.cli.test_terminals import Person
 from tests.trees import stamps
@@ -98,7 +98,7 @@ def test_places_that_cannot_be_are_wrong_usage_and_leave_no_session(
     if kind == "gvisor-alone" and "/a:b" in words:
         pytest.skip("a colon is a character there")
     env = environment(kind)
-    assert overlayws("start", "--sandbox", sandbox_of(kind), *words, "--", "true", env=env, code=2).error
+    assert overlayws("start", *sandbox(kind), *words, "--", "true", env=env, code=2).error
     assert overlayws("list").out == b""
 
 
@@ -215,7 +215,7 @@ def test_after_kill_9_nothing_is_left_and_the_changes_are_kept(
 ) -> None:
     env = environment(kind)
     script = "echo x > new; rm -r docs; setsid sleep 100 & echo ready; while :; do sleep 0.1; done"
-    child = overlayws.started("start", "--name", "s", "--sandbox", sandbox_of(kind), "--", "sh", "-c", script, env=env)
+    child = overlayws.started("start", "--name", "s", *sandbox(kind), "--", "sh", "-c", script, env=env)
     assert child.stdout and child.stdout.readline() == b"ready\n"
     if os.geteuid() == 0:  # an ordinary user's engine keeps its own until the container ends
         assert mounts(overlayws.home) == []
@@ -349,11 +349,11 @@ def command_line(pid: int) -> str:
         return ""
 
 
-@pytest.mark.parametrize("kind", CONTAINED)
+@pytest.mark.parametrize("kind", ISOLATED)
 def test_a_shell_at_a_terminal(kind: str, overlayws: Program) -> None:
     env = dict(environment(kind))
     shell = ["bash", "--norc", "--noediting"]  # whose line editing gVisor of 2022 cannot
-    person = Person(overlayws, "start", "--name", "s", "--sandbox", sandbox_of(kind), "--", *shell, env=env)
+    person = Person(overlayws, "start", "--name", "s", *sandbox(kind), "--", *shell, env=env)
     person.waits_for("$ ")
     person.resizes(33, 99)
     person.types("echo $((6 * 7)) > new; [ -t 0 ] && echo at-a-$TERM; stty size; echo e\\nd\r")
@@ -369,12 +369,10 @@ def test_a_shell_at_a_terminal(kind: str, overlayws: Program) -> None:
     assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
 
 
-@pytest.mark.parametrize("kind", CONTAINED)
+@pytest.mark.parametrize("kind", ISOLATED)
 def test_interrupted_without_a_terminal_it_ends_with_130(kind: str, overlayws: Program) -> None:
     script = "echo x > new; echo ready; sleep 100; echo never"
-    child = overlayws.started(
-        "start", "--name", "s", "--sandbox", sandbox_of(kind), "--", "sh", "-c", script, env=environment(kind)
-    )
+    child = overlayws.started("start", "--name", "s", *sandbox(kind), "--", "sh", "-c", script, env=environment(kind))
     assert child.stdout and child.stdout.readline() == b"ready\n"
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
@@ -382,10 +380,10 @@ def test_interrupted_without_a_terminal_it_ends_with_130(kind: str, overlayws: P
     assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
 
 
-@pytest.mark.parametrize("kind", CONTAINED)
+@pytest.mark.parametrize("kind", ISOLATED)
 def test_a_time_limit_ends_a_container_that_ignores_it(kind: str, overlayws: Program) -> None:
     script = "trap '' TERM INT; echo x > new; setsid sleep 100 & while :; do sleep 1; done"
-    words = ["--sandbox", sandbox_of(kind), "--timeout", "2", "--", "sh", "-c", script]
+    words = [*sandbox(kind), "--timeout", "2", "--", "sh", "-c", script]
     began = time.monotonic()
     overlayws("start", "--name", "s", *words, env=environment(kind), code=124)
     assert time.monotonic() - began < 20

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Program
-from tests.cli.containers import CONTAINED, environment, sandbox_of
+from tests.cli.containers import CONTAINED, environment, sandbox
 from tests.cli.test_containers import children, client, command_line, ours
 from tests.cli.test_kill import kill, nothing_runs, state, wait_until
 
@@ -41,7 +41,7 @@ def test_what_the_gate_wrote_is_no_change(
     proxy = tmp_path / "python"
     proxy.mkdir()
     (proxy / "sitecustomize.py").write_text(HELD)
-    words = ["--sandbox", sandbox_of(kind), "--backend", backend, "--", "touch", "never"]
+    words = [*sandbox(kind), "--backend", backend, "--", "touch", "never"]
     child = overlayws.started("start", "--name", "s", *words, env={**env, "PYTHONPATH": str(proxy)})
     top = overlayws.session("s") / ("merged" if backend == "copy" else "upper")
 

@@ -13,7 +13,7 @@ import pytest
 
 from overlayws.source.remove import remove_tree
 from tests.cli.conftest import Program
-from tests.cli.containers import CONTAINED, EVERY, environment, sandbox_of
+from tests.cli.containers import EVERY, ISOLATED, environment, sandbox
 from tests.trees import make_tree
 
 PROBE = Path(__file__).with_name("probe.py").read_text()
@@ -33,14 +33,14 @@ def probed(overlayws: Program, workspace: Path, kind: str, more: Mapping[str, st
     env = {**environment(kind), "AWS_SECRET_ACCESS_KEY": SECRET, **(more or {})}
     command = ["python3", "-I", "-S", "-c", PROBE, SECRET[::-1], *paths]
     done = overlayws(
-        "start", "--name", "s", "--sandbox", sandbox_of(kind), "--", *command, env=env, code=None
+        "start", "--name", "s", *sandbox(kind), "--", *command, env=env, code=None
     )  # fmt: skip
     assert done.code == 0, done.err
     found: dict[str, Any] = json.loads(done.out)
     return found
 
 
-@pytest.mark.parametrize("kind", CONTAINED)
+@pytest.mark.parametrize("kind", ISOLATED)
 def test_a_program_can_do_nothing_beyond_its_container(kind: str, overlayws: Program, workspace: Path) -> None:
     with subprocess.Popen(["sleep", "300"], env={"X": SECRET}) as stranger:
         try:
@@ -65,9 +65,12 @@ def test_a_program_can_do_nothing_beyond_its_container(kind: str, overlayws: Pro
         assert {name for name, how in calls.items() if how == "ok"} == set(), calls
         assert calls["tiocsti"] == calls["unshare_user"] == calls["keyctl"] == calls["vsock"] == "EPERM"
     else:
-        assert {name for name in REFUSED_BY_THE_SENTRY if calls[name] == "ok"} == set(), calls
+        # A device of gVisor's own kernel, which is all that its overlay can make.
+        contained = {"device"} if kind == "gvisor-memory" else set()
+        assert {name for name in REFUSED_BY_THE_SENTRY if calls[name] == "ok"} <= contained, calls
         assert calls["tiocsti"] != "ok"
-    assert overlayws("diff", "--name-status").out == b""
+    made = b"" if calls["device"] != "ok" else b"A\tdevice\n"
+    assert overlayws("diff", "--name-status").out == made
 
 
 WITHOUT = """
@@ -136,7 +139,7 @@ def test_every_sandbox_brings_the_same_changes_back(overlayws: Program, workspac
     for param in EVERY:
         kind = str(param.values[0])
         script = ["sh", "-euc", SCENARIO]
-        overlayws("start", "--name", kind, "--sandbox", sandbox_of(kind), "--", *script, env=environment(kind))
+        overlayws("start", "--name", kind, *sandbox(kind), "--", *script, env=environment(kind))
         digests[kind] = json.loads(overlayws("diff", kind, "--json").out)["digest"]
     assert len(set(digests.values())) == 1, digests
     overlayws("apply", kind, "--yes")
@@ -144,13 +147,13 @@ def test_every_sandbox_brings_the_same_changes_back(overlayws: Program, workspac
     assert all(path.lstat().st_uid == os.geteuid() for path in workspace.rglob("*"))
 
 
-@pytest.mark.parametrize("kind", CONTAINED)
+@pytest.mark.parametrize("kind", ISOLATED)
 def test_streams_statuses_and_several_commands_in_one_session(kind: str, overlayws: Program) -> None:
     env = environment(kind)
     copy = "import sys; sys.stdout.write(sys.stdin.read()); sys.stderr.write(chr(101) * 70000); sys.exit(7)"
     sent = os.urandom(50_000).hex().encode()
     script = f"echo 1 > a; python3 -c '{copy}'"
-    start = ["start", "--name", "s", "--sandbox", sandbox_of(kind), "--", "sh", "-c", script]
+    start = ["start", "--name", "s", *sandbox(kind), "--", "sh", "-c", script]
     done = overlayws(*start, env=env, input=sent, stdin=None, code=7)
     assert done.out == sent and "e" * 70000 in done.err
     done = overlayws("run", "s", "--", "sh", "-c", "cat a; echo 2 > b; kill -9 $$", env=env, code=137)
@@ -160,11 +163,11 @@ def test_streams_statuses_and_several_commands_in_one_session(kind: str, overlay
     assert overlayws("diff", "s", "--name-status").out == b"A\ta\nA\tb\n"
 
 
-@pytest.mark.parametrize("kind", CONTAINED)
+@pytest.mark.parametrize("kind", ISOLATED)
 def test_a_read_only_workspace_elsewhere(kind: str, overlayws: Program) -> None:
     words = ["--read-only", "--workdir-at", "/srv/project", "--env", "COLOUR=blue"]
     script = "pwd; echo $COLOUR; cat src/app.py; echo x > src/app.py"
-    done = overlayws("start", "--sandbox", sandbox_of(kind), *words, "--", "sh", "-c", script,
+    done = overlayws("start", *sandbox(kind), *words, "--", "sh", "-c", script,
                      env=environment(kind), code=None)  # fmt: skip
     assert done.code in (1, 2) and done.out == b"/srv/project\nblue\nprint('hello')\n"
     assert overlayws("diff").out == b""
@@ -184,7 +187,7 @@ def test_tools_show_neither_the_original_workspace_nor_the_state(
     (top / "home/key").write_text("planted-value-7141\n")
     words = ["--tools", top, "--tools", workspace / "venv", "--workdir-at", "/srv/project"]
     script = f"cat {workspace}/venv/bin/tool; grep -rs planted.value {top}; echo {top}/state/* {top}/home/*"
-    done = overlayws("start", "--sandbox", sandbox_of(kind), *words, "--", "sh", "-c", script, env=env, code=None)
+    done = overlayws("start", *sandbox(kind), *words, "--", "sh", "-c", script, env=env, code=None)
     try:
         assert done.out.decode() == f"the tool\n{top}/state/* {top}/home/*\n", done
     finally:
@@ -231,7 +234,7 @@ print(t.user + t.system + t.children_user + t.children_system)
 @pytest.mark.parametrize("kind", EVERY)
 def test_limits_hold(kind: str, overlayws: Program) -> None:
     limits = ["--memory", "256m", "--pids", "40", "--cpus", "0.5"]
-    start = ["start", "--name", "s", "--sandbox", sandbox_of(kind), *limits, "--", "python3", "-I", "-S", "-c"]
+    start = ["start", "--name", "s", *sandbox(kind), *limits, "--", "python3", "-I", "-S", "-c"]
     env = environment(kind)
     done = overlayws(*start, COUNT, env=env, code=None)
     unlimited = "not enforced" in done.err or "all processes of yours" in done.err
@@ -240,7 +243,8 @@ def test_limits_hold(kind: str, overlayws: Program) -> None:
     if "for each process" in done.err:  # an rlimit: the program sees its allocation fail
         assert done.code == 1
     else:
-        assert done.code == 137 and "out of memory" in done.err, done
+        # What it changed until then was in the same memory, and is lost.
+        assert done.code == (4 if kind == "gvisor-memory" else 137) and "out of memory" in done.err, done
     if kind.startswith("gvisor"):
         return  # whose clocks count the time that a process wants, not the one that it gets
     done = overlayws("run", "s", "--", "python3", "-I", "-S", "-c", BURN, env=env)
