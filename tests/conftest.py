@@ -38,6 +38,16 @@ def _bwrap() -> str | None:
     return bwrap.unusable()
 
 
+def _fuse() -> str | None:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "no /dev/fuse"
+    try:
+        import fuse  # noqa: F401
+    except OSError as error:  # fusepy looks for the library
+        return str(error)
+    return None if shutil.which("fusermount") else "fusermount is not installed"
+
+
 def _strace() -> str | None:
     if not shutil.which("strace"):
         return "strace is not installed"
@@ -56,6 +66,7 @@ CAPABILITIES: dict[str, Callable[[], str | None]] = {
     "bwrap": _bwrap,
     "docker": engine.missing,
     "gvisor": engine.gvisor_missing,
+    "fuse": _fuse,
     "strace": _strace,
     "conformance": _conformance,
 }

@@ -184,13 +184,15 @@ class Ground:
         in ``times``, else those from before (also where an interrupted try has removed the stage). Raises OSError."""
         self.close_stages()
         self.open_stages()
-        for place, fd in zip(self.state.places, self.stages, strict=True):
+        for number, place in enumerate(self.state.places):
             if not place.path:
                 continue
             parent, name = split(place.path)
-            if fd >= 0:
+            if (fd := self.stages[number]) >= 0:
                 empty(fd)
                 os.rmdir(name, dir_fd=self.directories.open(parent))
+                self.stages[number] = -1  # FUSE and NFS know nothing of a directory that is gone
+                os.close(fd)
             set_mtime(self.directories, parent, times.get(parent, place.mtime_ns))
 
     def sync(self) -> None:

@@ -49,6 +49,7 @@ class Look:
 
     def __init__(self, workspace: Path, journal: Path | None = None) -> None:
         self._journal = journal
+        self._name = workspace.absolute().name
         try:
             self._directories = Reach(workspace, Log(journal, workspace) if journal else None, READING)
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -165,8 +166,16 @@ class Look:
         a name under other spellings too."""
         return split(path)[1] in os.listdir(self._parent(path))
 
+    def exactly(self, path: str) -> bool:
+        """Whether each component of the existing ``path`` is listed exactly so; lists every directory above it."""
+        while path:
+            if not self.has_name(path):
+                return False
+            path = split(path)[0]
+        return True
+
     def spelled(self, path: str) -> bool:
-        """Whether each component of the existing directory ``path`` is listed exactly so."""
+        """As ``exactly``, of a directory, looking only where names fold."""
         while path:
             parent = split(path)[0]
             if path in self._spelled:
@@ -179,15 +188,29 @@ class Look:
 
     def folds(self, path: str) -> bool:
         """Whether the directory ``path`` (or, where it does not exist, the one above it) finds names in another
-        case: told by the file system's flag, or by a name that is there."""
-        if path in self._folds:
-            return self._folds[path]
+        case: told by the file system's flag, by a name that is there, or by what it is called itself."""
+        if path not in self._folds:
+            self._folds[path] = self._finds_other_case(path)
+        return self._folds[path]
+
+    def _finds_other_case(self, path: str) -> bool:
         try:
             fd = self._directories.open(path)
         except OSError:
             return self.folds(split(path)[0])
-        found = self._folds[path] = _folds(fd) or _finds_swapped(fd)
-        return found
+        if _folds(fd):
+            return True
+        found = _finds_swapped(fd, os.listdir(fd))
+        if found is not None:
+            return found
+        with suppress(OSError):
+            above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+            try:
+                if os.fstat(above).st_dev == os.fstat(fd).st_dev:
+                    found = _finds_swapped(above, [split(path)[1] or self._name])
+            finally:
+                os.close(above)
+        return found if found is not None else bool(path) and self.folds(split(path)[0])
 
     def _file(self, path: str) -> int:
         try:
@@ -233,8 +256,8 @@ def _folds(fd: int) -> bool:
     return bool(flags[0] & _CASEFOLD)
 
 
-def _finds_swapped(fd: int) -> bool:
-    names = os.listdir(fd)
+def _finds_swapped(fd: int, names: list[str]) -> bool | None:
+    """Whether a directory finds one of the ``names`` that are in it in another case; None where none can tell."""
     listed = set(names)
     for name in names:
         swapped = name.swapcase()
@@ -246,4 +269,4 @@ def _finds_swapped(fd: int) -> bool:
         except OSError:
             return False
         return os.path.samestat(one, other)
-    return False
+    return None

@@ -220,7 +220,7 @@ class _Planner:
         if seen is None:
             if self._parents(change):
                 self._take(*self._create(path, after, None))
-        elif not self.look.has_name(path):
+        elif not self.look.exactly(path):
             self._refuse(
                 Conflict(path, "twins", "the workspace has it under a name that is the same on this file system")
             )
@@ -334,7 +334,7 @@ class _Planner:
                 return False
             missing.append(parent)
             parent = split(parent)[0]
-        if parent not in self.made and not self.look.spelled(parent):
+        if parent not in self.made and (self.blocked.get(parent) == "twins" or not self.look.spelled(parent)):
             self._refuse(Conflict(change.path, "twins", f"the workspace has {parent!r} under another name"))
             return False
         for path in reversed(missing):

@@ -71,15 +71,17 @@ def fold(path: str) -> str:
 
 
 def twins(changes: Iterable[Change], folds: Callable[[str], bool]) -> set[str]:
-    """The paths that will be one path where the file system folds names. ``folds(directory)`` tells whether it does;
-    it is asked only where there are any."""
-    groups: dict[str, list[str]] = defaultdict(list)
+    """The paths that will be one path where the file system folds names; also a deleted one with one that is added: to
+    delete it would delete both. ``folds(directory)`` tells whether it does; it is asked only where there are any."""
+    groups: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
-        if change.after is not None:
-            groups[fold(change.path)].append(change.path)
+        groups[fold(change.path)].append(change)
     return {
-        path for group in groups.values() if len(group) > 1 and folds(split(group[0])[0]) for path in group
-    }  # fmt: skip
+        change.path
+        for group in groups.values()
+        if len(group) > 1 and any(c.after is not None for c in group) and folds(split(group[0].path)[0])
+        for change in group
+    }
 
 
 def refused(change: Change, manifest: Manifest, allow: frozenset[str]) -> Conflict | None:

@@ -2,7 +2,8 @@
 
 Shown elsewhere, without a backend, because what apply reads is the frozen store, whoever wrote the upperdir: 76
 test_race (1,000 trials), 79 test_journal and changes/test_freeze, 80 also there, bit by bit, 81 and 82 test_crash,
-test_strace and test_locked, 84 test_execute and test_locked (as an ordinary user), 89 test_twins.
+test_strace and test_locked, 84 test_unwritable and test_locked (as an ordinary user), 89 test_twins
+and, on a real file system that folds names, test_folding.
 """
 
 from __future__ import annotations
