@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
@@ -18,12 +18,15 @@ from overlayws.apply.repository import GITLINK, Repository
 from overlayws.apply.step import ApplyPlan
 from overlayws.base.manifest import Manifest
 from overlayws.beneath import split
+from overlayws.changes.acls import told
+from overlayws.changes.autorun import is_run_on_its_own
 from overlayws.changes.change import Change
 from overlayws.changes.commits import MOST, Commit, Commits
 from overlayws.changes.contents import Contents
 from overlayws.errors import UntrustedError
 from overlayws.source.entry import Entry, Kind
 
+_PASSING = 20  # commits that are named
 _LARGEST = 256 << 20  # bytes of a file; it is held in memory
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _KINDS = {"100644": Kind.FILE, "100755": Kind.FILE, "120000": Kind.SYMLINK}
@@ -72,13 +75,15 @@ def rebase(
 ) -> Rebased:
     """Put ``chain`` on the commit that ``repository`` was started from. ``changes``: the whole change set, to tell what
     of it is in no commit. Raises ConflictError (nothing is kept), UntrustedError, GitRefused."""
-    made: list[str] = []
+    made: list[tuple[str, dict[str, Entry]]] = []  # with what it has that tools run on their own
     tip, plans, final = repository.head, [], {}
     for number, commit in enumerate(chain):
         with _Blobs(found, commit) as (these, contents):
             journal = repository.tree.parent / f"journal-{number}"
             plans.append(bring(repository, journal, these, manifest, contents, contents, options))
             final.update({change.path: change.after for change in these})
+            brought = {step.path for step in plans[-1].steps}
+            run = {c.path: c.after for c in these if c.after and c.path in brought and _runs(c.path, c.after)}
         author = {
             "GIT_AUTHOR_NAME": _spelled(commit.author) or "unknown",
             "GIT_AUTHOR_EMAIL": _spelled(commit.email),
@@ -86,30 +91,47 @@ def rebase(
         }
         new = repository.commit(_spelled(commit.message).encode("utf-8", "replace"), tip, author)
         if new is not None:
-            made.append(new)
+            made.append((new, run))
             tip = new
     steps = tuple({step.path: step for plan in plans for step in plan.steps}.values())
     merged = replace(
-        plans[-1], steps=steps, notes=tuple(note for plan in plans for note in plan.notes),
+        plans[-1], steps=steps, notes=(*(note for plan in plans for note in plan.notes), *_passing(made, final)),
         refused=tuple(conflict for plan in plans for conflict in plan.refused),
     )  # fmt: skip
-    return Rebased(tuple(made), merged, sum(not _committed(change, final) for change in changes))
+    commits = tuple(commit for commit, _ in made)
+    return Rebased(commits, merged, sum(not _committed(change, final) for change in changes))
+
+
+def _runs(path: str, entry: Entry) -> bool:
+    return entry.kind in _KINDS.values() and is_run_on_its_own(path)
+
+
+def _passing(made: Sequence[tuple[str, dict[str, Entry]]], final: Mapping[str, Entry | None]) -> list[str]:
+    """A line for each commit with files that tools run on their own and that the last one has not so: nobody saw them
+    in the diff, and who checks that commit out runs them."""
+    lines = []
+    for commit, run in made:
+        if paths := [path for path, entry in run.items() if not _same(entry, final[path])]:
+            lines.append(f"commit {commit[:12]} has what tools run on their own, the last has it not: {told(paths)}")
+    more = len(lines) - _PASSING
+    return [*lines[:_PASSING], *([f"{more} more commits have such files"] if more > 0 else [])]
 
 
 def _committed(change: Change, final: dict[str, Entry | None]) -> bool:
-    now = change.after
-    if (now or change.before or _DIRECTORY).kind not in (Kind.FILE, Kind.SYMLINK):
+    if (change.after or change.before or _DIRECTORY).kind not in (Kind.FILE, Kind.SYMLINK):
         return True
-    if change.path not in final:
-        return False
-    then = final[change.path]
-    if now is None or then is None:
-        return now is then
-    return (now.kind, now.digest, now.target, now.mode & 0o100) == (
-        then.kind,
-        then.digest,
-        then.target,
-        then.mode & 0o100,
+    return change.path in final and _same(change.after, final[change.path])
+
+
+def _same(one: Entry | None, other: Entry | None) -> bool:
+    """Whether git records both alike."""
+    if one is None or other is None:
+        return one is other
+    return (one.kind, one.digest, one.target, one.mode & 0o100) == (
+        other.kind,
+        other.digest,
+        other.target,
+        other.mode & 0o100,
     )
 
 

@@ -337,3 +337,31 @@ def test_a_file_and_a_directory_that_change_places_in_a_commit(repository: Path,
     assert git(repository, "ls-tree", "-r", "--name-only", "agent").split() == [
         ".gitignore", "README.md", "docs/guide.txt/in", "link", "src/g",
     ]  # fmt: skip
+
+
+def test_what_only_a_commit_in_the_middle_runs_is_told(repository: Path, overlayws: Program) -> None:
+    """A hook that a later commit takes away is in no diff, and in the history for good."""
+    changed(
+        overlayws,
+        "git config user.name A; git config user.email a@x; w=.github/workflows; mkdir -p $w .husky;"
+        "echo evil > $w/ci.yml; echo evil > .husky/pre-commit; echo evil > \"$(printf 'x\\033[2J.pth')\";"
+        "echo k > .envrc;"
+        "git add -A; git commit -qm one; echo fine > $w/ci.yml; git rm -qr .husky; git rm -q x*; git commit -qam two;"
+        "echo n > n; git add n; git commit -qm three",
+    )
+    done = overlayws("apply", "s", "--branch", "agent", "--yes")
+    first = git(repository, "rev-parse", "agent~2").strip()[:12]
+    said = [line for line in done.err.splitlines() if "tools run" in line]
+    assert said == [
+        f"warning: commit {first} has what tools run on their own, the last has it not: "
+        '.github/workflows/ci.yml, .husky/pre-commit, "x\\033[2J.pth"'
+    ]
+
+
+def test_what_every_commit_still_has_is_not_told_again(repository: Path, overlayws: Program) -> None:
+    changed(
+        overlayws,
+        "git config user.name A; git config user.email a@x; echo k > .envrc; git add -A; git commit -qm one;"
+        "echo n > n; git add n; git commit -qm two",
+    )
+    assert "tools run" not in overlayws("apply", "s", "--branch", "agent", "--yes").err
