@@ -4,91 +4,30 @@ No kernel interface that an ordinary user may use limits a directory, so it is l
 run is ended when there is too much. What a look between two writes cannot prevent, RLIMIT_FSIZE does: no file gets
 longer than the whole limit. Both hold in every sandbox.
 
-Everything that is counted belongs to the program, which may move it, lock it or replace it meanwhile: nothing is
-followed or changed, and what cannot be counted ends the run as well.
+Everything that is counted belongs to the program (usage.py, held.py). What cannot be counted ends the run as well.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from overlayws.beneath import open_beneath, open_quietly
 from overlayws.errors import NotStartedError
 from overlayws.layer.mount import Mount
 from overlayws.run.held import held
 from overlayws.run.limits import Limits, size_shown
+from overlayws.run.usage import Usage, usage
 
-_BLOCK = 512  # of st_blocks: stat(2)
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV)  # or something else by now
 _SHORTEST, _LONGEST = 0.02, 0.5  # seconds between two looks
 _RATE = 1 << 30  # bytes a second that are expected at most: what is left of the limit decides when to look again
 _SHARE = 4  # of the time that a look took: at most a fifth of a processor is spent on it
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What is below a directory. Every inode counts once, as far as counting went on."""
-
-    size: int = 0  # bytes of disk: a hole takes none
-    files: int = 0  # directories and whiteouts included
-    longest: int = 0  # of the regular files, in bytes
-    closed: str = ""  # a directory that we may not read, or ""
-
-
-def usage(top: Path, most: Usage | None = None) -> Usage:
-    """Count what is below ``top``, which may change meanwhile; not on when there is more than ``most``. Raises OSError.
-
-    Seen twice or not at all is what is moved just then: the next look tells.
-    """
-    size = files = longest = 0
-    closed = ""
-    seen: set[tuple[int, int]] = set()
-    root = open_quietly(os.fspath(top), _DIRECTORY, None)
-    try:
-        todo = [""]
-        while todo and not closed:
-            path = todo.pop()
-            try:
-                fd = open_beneath(root, path, _DIRECTORY) if path else os.dup(root)
-            except OSError as error:
-                if error.errno not in _GONE:
-                    closed = path
-                continue
-            try:
-                with os.scandir(fd) as entries:
-                    for entry in entries:
-                        try:
-                            st = entry.stat(follow_symlinks=False)
-                        except FileNotFoundError:
-                            continue
-                        if (st.st_dev, st.st_ino) in seen:
-                            continue
-                        seen.add((st.st_dev, st.st_ino))
-                        files += 1
-                        size += st.st_blocks * _BLOCK
-                        if stat.S_ISREG(st.st_mode):
-                            longest = max(longest, st.st_size)
-                        elif stat.S_ISDIR(st.st_mode):
-                            todo.append(f"{path}/{entry.name}" if path else entry.name)
-                        if most is not None and (size > most.size or files > most.files):
-                            return Usage(size, files, longest)
-            except PermissionError:  # a directory that may be read and not searched
-                closed = path or "."
-            finally:
-                os.close(fd)
-    finally:
-        os.close(root)
-    return Usage(size, files, longest, closed)
+_HIDING = 3  # looks in a row: descriptors are on their way from one honest process to another for a moment only
 
 
 def _free(place: Path) -> int:
@@ -107,6 +46,8 @@ class Watch:
         self._before = usage(self._top) if mount.layer is None else Usage()
         self._most = Usage(self._before.size + limits.disk, self._before.files + limits.files)
         self._free = _free(self._top)
+        self._first: Usage | None = None
+        self._hiding = 0  # looks in a row
         self.others: Callable[[], Iterable[int]] = lambda: ()  # the processes of the run that are no descendants
         self.reached = self._told(self._looked())
         if self.reached:
@@ -153,14 +94,21 @@ class Watch:
     def _looked(self) -> Usage:
         try:
             found = usage(self._top, self._most)
+            self._first = self._first or found
             # Files without a name: looked for only where the file system lost more than what is seen explains.
-            if self._free - _free(self._top) > found.size + self._limits.disk:
-                found = replace(found, size=found.size + held(self.others()))
+            lost = self._free - _free(self._top) - (found.size - self._first.size)
+            if lost > self._limits.disk:
+                unnamed = held(self.others())
+                found = replace(found, size=found.size + unnamed.size)
+                # Others take room on the file system too: only who hides something is suspected.
+                self._hiding = self._hiding + 1 if unnamed.hidden and lost - unnamed.size > self._limits.disk else 0
             return found
         except OSError:
             return Usage(closed=".")
 
     def _told(self, found: Usage) -> str:
+        if self._hiding >= _HIDING:
+            return "the disk limit cannot be watched (a process hides which files it has open)"
         if found.closed:
             return f"the disk limit cannot be watched (no permission to read {found.closed!r})"
         if found.files > self._most.files:

@@ -6,22 +6,53 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
-_BLOCK = 512  # of st_blocks: stat(2)
+from overlayws.run.usage import BLOCK
 
 
-def held(others: Iterable[int] = ()) -> int:
-    """The bytes of disk of removed files that processes below this one, and ``others``, have open or mapped."""
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """Removed files that are still there."""
+
+    size: int  # bytes of disk
+    hidden: bool  # there may be more: descriptors on their way through a socket, or a process that lets nobody look
+
+
+def held(others: Iterable[int] = ()) -> Unnamed:
+    """The removed files that processes below this one, and ``others``, have open or mapped."""
     found: dict[tuple[int, int], int] = {}
+    hidden = False
     for pid in (*_below(os.getpid()), *others):
         for kind in ("fd", "map_files"):
-            with suppress(OSError):  # it has ended; or it is nobody's whom we may look at
-                for name in os.listdir(f"/proc/{pid}/{kind}"):
-                    with suppress(OSError):
-                        st = os.stat(f"/proc/{pid}/{kind}/{name}")
-                        if stat.S_ISREG(st.st_mode) and st.st_nlink == 0:
-                            found[st.st_dev, st.st_ino] = st.st_blocks * _BLOCK
-    return sum(found.values())
+            try:
+                names = os.listdir(f"/proc/{pid}/{kind}")
+            except PermissionError:  # prctl(PR_SET_DUMPABLE); what belongs to somebody else is nothing of the program
+                hidden = hidden or _is_ours(pid)
+                continue
+            except OSError:  # it has ended
+                continue
+            for name in names:
+                with suppress(OSError):
+                    st = os.stat(f"/proc/{pid}/{kind}/{name}")
+                    if stat.S_ISREG(st.st_mode) and st.st_nlink == 0:
+                        found[st.st_dev, st.st_ino] = st.st_blocks * BLOCK
+                    elif stat.S_ISSOCK(st.st_mode) and _carries(f"/proc/{pid}/fdinfo/{name}"):
+                        hidden = True
+    return Unnamed(sum(found.values()), hidden)
+
+
+def _is_ours(pid: int) -> bool:
+    """By its real user: its directory in /proc is root's where nobody may look into it."""
+    with suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+        return any(line.split()[1] == b"%d" % os.getuid() for line in file if line.startswith(b"Uid:"))
+    return False
+
+
+def _carries(about: str) -> bool:
+    """Whether descriptors wait in a socket (unix(7), SCM_RIGHTS) that nobody may have open otherwise."""
+    with open(about, "rb") as file:
+        return any(int(line.split()[1]) > 0 for line in file if line.startswith(b"scm_fds:"))
 
 
 def _below(top: int) -> Iterator[int]:

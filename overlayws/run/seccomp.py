@@ -24,6 +24,9 @@ _EPERM, _ENOSYS, _EOPNOTSUPP = 0x00050000 | 1, 0x00050000 | 38, 0x00050000 | 95
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+# FS_IOC_RESVSP, FS_IOC_RESVSP64 and FS_IOC_ZERO_RANGE (linux/falloc.h), as 64-bit and as i386 programs number them:
+# every file system takes them for fallocate(2), and without a new size, so that RLIMIT_FSIZE does not see them.
+RESERVING = (0x40305828, 0x4030582A, 0x40305839, 0x402C5828, 0x402C582A, 0x402C5839)
 _AF_VSOCK = 40
 _SOCKETCALL_SOCKET = 1
 _X32 = 0x40000000  # the bit of x32 numbers, which come under the architecture of x86-64
@@ -77,7 +80,7 @@ def _block(abi: _Abi, limited: bool) -> list[_Instruction]:
     if limited:
         code += [(_JUMP_EQUAL, 0, 1, abi.fallocate), (_RETURN, 0, 0, _EOPNOTSUPP)]
     by_argument: Mapping[int, tuple[int, tuple[int, ...]]] = {
-        abi.ioctl: (1, (_TIOCSTI, _TIOCLINUX)),
+        abi.ioctl: (1, (_TIOCSTI, _TIOCLINUX, *(RESERVING if limited else ()))),
         abi.socket: (0, (_AF_VSOCK,)),
         # Its family is in memory, where a filter cannot look; C libraries have called socket(2) itself since 2015.
         **({abi.socketcall: (0, (_SOCKETCALL_SOCKET,))} if abi.socketcall is not None else {}),

@@ -11,7 +11,8 @@ number. Of the rest by argument:
 - ioctl(2) without TIOCSTI and TIOCLINUX (CVE-2017-5226); the kernel looks at the low half of a request only, and so
   does the rule (CVE-2019-10063)
 - personality(2) with the harmless ones
-- fallocate(2) unless the disk is limited (disk.py): it takes gigabytes at once. C libraries then write instead
+- fallocate(2), and the requests of ioctl(2) that do the same, unless the disk is limited (disk.py): it takes gigabytes
+  at once. C libraries then write instead
 
 A name that the engine's libseccomp does not know is left out by the engine.
 """
@@ -19,6 +20,8 @@ A name that the engine's libseccomp does not know is left out by the engine.
 from __future__ import annotations
 
 from typing import Any
+
+from overlayws.run.seccomp import RESERVING
 
 _FILES = """
 access chdir chmod chown chown32 close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2 fadvise64
@@ -86,6 +89,7 @@ def profile(*, gvisor: bool = False, limited: bool = False) -> dict[str, Any]:
     can become one, since ptrace is refused. ``limited``: for a disk that is.
     """
     all_names = f"{_FILES}{_MEMORY}{_PROCESSES}{_TIME_AND_WAITING}{_TALKING}{_ABOUT_THE_MACHINE}".split()
+    reserving = RESERVING if limited else ()
     rules: list[dict[str, Any]] = [
         _rule(sorted({*all_names} - ({"fallocate"} if limited else set()))),
         _rule(["clone"], _argument(0, _NEW_NAMESPACES, "SCMP_CMP_MASKED_EQ", 0)),
@@ -94,8 +98,8 @@ def profile(*, gvisor: bool = False, limited: bool = False) -> dict[str, Any]:
         _rule(["mknod"], _argument(1, _S_IFMT, "SCMP_CMP_MASKED_EQ", _S_IFIFO)),
         _rule(["mknodat"], _argument(2, _S_IFMT, "SCMP_CMP_MASKED_EQ", _S_IFIFO)),
         *(_rule(["personality"], _argument(0, value, "SCMP_CMP_EQ")) for value in _PERSONALITIES),
-        # Ranges instead of two exceptions: rules of one action are alternatives, never exceptions of each other.
-        *(_rule(["ioctl"], *between) for between in _but(_TIOCSTI, _TIOCLINUX)),
+        # Ranges instead of exceptions: rules of one action are alternatives, never exceptions of each other.
+        *(_rule(["ioctl"], *between) for between in _but(_TIOCSTI, _TIOCLINUX, *reserving)),
         _missing(["clone3"], gvisor=gvisor),
     ]
     if limited:

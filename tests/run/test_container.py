@@ -16,6 +16,7 @@ from overlayws.run.container import Container, body, check_places, masked, shown
 from overlayws.run.limits import Limits, available, parse_size
 from overlayws.run.root_view import RootView
 from overlayws.run.sandbox import RunSpec
+from overlayws.run.seccomp import RESERVING
 from overlayws.run.syscalls import profile
 
 VIEW = RootView((("usr/bin", "/bin"),), ("/usr",), ("/etc/magic",), (), (), ())
@@ -97,9 +98,9 @@ def test_hidden_directories_are_masked_where_tools_would_show_them() -> None:
     assert shown(replace(SPEC, tools=("/workspace/x", "/t"), hidden=("/t",)), None) == []
 
 
-def allowed(name: str, arguments: tuple[int, ...] = (), *, gvisor: bool = False) -> bool:
+def allowed(name: str, arguments: tuple[int, ...] = (), *, limited: bool = False) -> bool:
     """As seccomp(2) decides: any rule of the name that matches allows."""
-    found = [rule for rule in profile(gvisor=gvisor)["syscalls"] if name in rule["names"]]
+    found = [rule for rule in profile(limited=limited)["syscalls"] if name in rule["names"]]
     return any(
         rule["action"] == "SCMP_ACT_ALLOW" and all(matches(test, arguments) for test in rule["args"]) for rule in found
     )
@@ -135,6 +136,9 @@ def test_a_limit_of_disk_is_also_one_of_each_file_and_refuses_what_takes_space_a
     host = body(SPEC, replace(CONTAINER, gvisor=gvisor), replace(LIMITS, disk=1 << 30))["HostConfig"]
     assert {"Name": "fsize", "Soft": 1 << 30, "Hard": 1 << 30} in host["Ulimits"]
     assert '"errnoRet": 95' in host["SecurityOpt"][1] or gvisor
+    for request in RESERVING:
+        assert allowed("ioctl", (0, request)) and not allowed("ioctl", (0, 7 << 32 | request), limited=True)
+    assert allowed("ioctl", (0, 0x5401), limited=True) and not allowed("ioctl", (0, 0x5412), limited=True)
 
 
 def test_by_argument_only_the_dangerous_values_are_refused() -> None:

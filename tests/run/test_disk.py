@@ -7,13 +7,16 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from overlayws.errors import UsageError
-from overlayws.run.disk import Usage, usage
 from overlayws.run.held import held
 from overlayws.run.limits import Limits, parse_disk, size_shown
+from overlayws.run.usage import Usage, usage
+from overlayws.source.remove import remove_tree
 from tests.trees import Dir, Symlink, make_tree, stamps
 
 
@@ -57,6 +60,56 @@ def test_a_tree_deeper_than_any_path_is_counted(tmp_path: Path) -> None:
     assert usage(tmp_path).files == 61
 
 
+def test_levels_without_end_do_not_make_a_look_slow(tmp_path: Path) -> None:
+    """Each costs the same: by a path from the top for each a look takes a minute, in which nothing is limited."""
+    top = tmp_path / "top"
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(2000):
+        os.mkdir("e", dir_fd=fd)
+        os.mkdir("d" * 250, dir_fd=fd)
+        below = os.open("d" * 250, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "c_call"
+
+    sys.setprofile(count)
+    try:
+        found = usage(top)
+    finally:
+        sys.setprofile(None)
+        remove_tree(top)
+    assert found.files == 4000 and calls < 50 * found.files
+
+
+@pytest.mark.parametrize(("moved", "files"), [("the directory", 11), ("the one above too", 9)])
+def test_what_is_moved_while_it_is_read_hides_nothing_else(
+    moved: str, files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = make_tree(tmp_path / "top", {"a/1/f": "x", "a/2/f": "x", "a/3/f": "x", "b/f": "x", "c/f": "x"})
+    names = {path.stat().st_ino: path for path in top.glob("a/*")}
+    scandir = os.scandir
+    first: list[Path] = []
+
+    def moving(fd: int) -> Any:
+        name = names.get(os.fstat(fd).st_ino)
+        if name is not None and not first:
+            first.append(name)
+            name.rename(tmp_path / "elsewhere")
+            if moved == "the one above too":
+                (top / "a").rename(tmp_path / "elsewhere too")
+        return scandir(fd)
+
+    monkeypatch.setattr(os, "scandir", moving)
+    found = usage(top)
+    assert first and (found.files, found.closed) == (files, "")
+
+
 def test_counting_ends_where_the_limit_is_passed(tmp_path: Path) -> None:
     make_tree(tmp_path, {f"{n}": "x" for n in range(200)})
     assert usage(tmp_path, Usage(1 << 30, 50)).files == 51
@@ -83,13 +136,13 @@ def test_a_removed_file_counts_while_a_process_below_has_it(how: str, tmp_path: 
         f"import mmap, os, sys; f = open({str(file)!r}, 'r+b'); m = mmap.mmap(f.fileno(), 4096); {keep};"
         f"os.unlink({str(file)!r}); print(flush=True); sys.stdin.read()"
     )
-    before = held()
+    before = held().size
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout and child.stdin and child.stdout.readline()
-        assert held() - before >= 1 << 20
+        assert held().size - before >= 1 << 20
         child.stdin.close()
         child.wait()
-    assert held() == before
+    assert held().size == before
 
 
 def test_the_words_of_the_option() -> None:

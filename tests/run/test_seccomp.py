@@ -87,6 +87,11 @@ def test_fallocate_is_said_not_to_be_there_where_the_disk_is_limited(machine: st
     assert unlimited is not None and limited is not None
     differ = [n for n in range(600) if len({verdict(p, ARCHITECTURES[abi], n) for p in (unlimited, limited)}) == 2]
     assert differ == [number] and verdict(limited, ARCHITECTURES[abi], number) == 0x00050000 | 95  # EOPNOTSUPP
+    ioctl = NUMBERS[abi]["ioctl"]
+    for request in (0x40305828, 0x4030582A, 0x40305839, 0x402C5828, 0x402C582A, 0x402C5839):  # linux/falloc.h
+        assert verdict(limited, ARCHITECTURES[abi], ioctl, 0, 7 << 32 | request) == EPERM
+        assert verdict(unlimited, ARCHITECTURES[abi], ioctl, 0, request) == ALLOW
+    assert verdict(limited, ARCHITECTURES[abi], ioctl, 0, 0x5401) == ALLOW
 
 
 def test_a_machine_without_numbers_has_no_filter() -> None:
