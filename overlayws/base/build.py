@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from overlayws.base.contents import Scan, blocked, spared
 from overlayws.base.files import Copied, user_xattrs
 from overlayws.base.judge import Judge
 from overlayws.base.link import Previous, link_files
-from overlayws.base.manifest import Hidden, Stored, pack, signed, write_rows
+from overlayws.base.manifest import Hidden, Stored, pack, signed
+from overlayws.base.manifest_write import ManifestWriter
 from overlayws.base.report import warnings
 from overlayws.base.survey import Survey, hide_more, survey
 from overlayws.base.workers import copy_all
@@ -64,7 +65,8 @@ def build_base(
     judge = Judge(rules, inspector)
     with opened(workspace) as root:
         found = surveyed(root, workspace, judge, progress)
-        return copy_base(root, workspace, found, directory, judge, progress)
+        mark = fingerprint.of_survey(found, os.fstat(root).st_mode)
+        return copy_base(root, workspace, found, mark, directory, judge, progress)
 
 
 @contextmanager
@@ -99,6 +101,7 @@ def copy_base(
     root: int,
     workspace: Path,
     found: Survey,
+    mark: str,
     directory: Path,
     judge: Judge,
     progress: Progress,
@@ -106,7 +109,7 @@ def copy_base(
     previous: Previous | None = None,
     meta: Mapping[str, str] | None = None,
 ) -> Base:
-    """As ``build_base``, for a survey that was made just now; ``found`` is brought up to date.
+    """As ``build_base``, for a survey that was made just now, and its fingerprint; ``found`` is brought up to date.
 
     Files that ``previous`` holds unchanged are linked. ``meta`` is noted in the manifest, with the ``fingerprint``.
     """
@@ -119,29 +122,16 @@ def copy_base(
             fingerprint.wait_until_settled(max((st.st_ctime_ns for _, st in found.visible), default=0))
             clock = fingerprint.now_ns()
             rows, files = _make_directories(root, target, found, clock)
-            linked, missing = Copied(), files
-            if previous is not None:
-                linked, missing = link_files(previous, target, files)
-            copied = copy_all(root, target, missing, clock=clock, scan=contents_scan(found, judge),
-                              progress=lambda done: progress("copying", done, len(missing)))  # fmt: skip
-            if copied.unreadable:
-                raise unreadable(copied.unreadable)
-            if copied.blocked:
-                raise blocked(copied.blocked)
-            copied.add(linked)
-            copied.findings.sort(key=lambda f: (os.fsencode(f.path), f.line, f.rule))
-            rows += copied.rows
-            known = {row[0]: row for row in rows} | {row[0]: row for row, _ in copied.hidden}
-            mark = fingerprint.of_rows(found, mode, known)
-            gone = _hide(root, workspace, found, target, copied)
-            rows = [row for row in rows if row[0] not in gone]
-            _finish_directories(target, found)
-            os.fchmod(target, stat.S_IMODE(mode) & 0o777 | 0o700)
+            with ManifestWriter(base.manifest) as manifest:
+                copied, mark = _copy(root, target, found, mark, files, rows, judge, clock, manifest, progress, previous)
+                gone = _hide(root, workspace, found, target, copied)
+                manifest.remove(gone)
+                _finish_directories(target, found)
+                os.fchmod(target, stat.S_IMODE(mode) & 0o777 | 0o700)
+                noted = {**(meta or {}), "fingerprint": mark}
+                manifest.finish(found.hidden, found.skipped, copied.findings, noted)
         finally:
             os.close(target)
-        rows.sort(key=lambda row: row[0])
-        noted = {**(meta or {}), "fingerprint": mark}
-        write_rows(base.manifest, rows, found.hidden, found.skipped, copied.findings, noted)
     except OSError as error:
         raise UnableError(
             f"cannot copy the workspace to {directory}: {error.strerror or error}",
@@ -151,6 +141,46 @@ def copy_base(
         ) from error
     busy = [f"{path!r} was being written while it was copied" for path in copied.busy]
     return Base(base.lowerdir, base.manifest, (*judge.rules.warnings, *warnings(found, copied.findings), *busy))
+
+
+def _copy(
+    root: int,
+    target: int,
+    found: Survey,
+    mark: str,
+    files: dict[str, os.stat_result],
+    rows: list[Stored],
+    judge: Judge,
+    clock: int,
+    manifest: ManifestWriter,
+    progress: Progress,
+    previous: Previous | None,
+) -> tuple[Copied, str]:
+    """Copy or link ``files``; what became of them, and the fingerprint of it all. ``rows`` are of everything else."""
+    manifest.add(rows)
+    as_surveyed = fingerprint.as_surveyed((st for _, st in found.visible if not stat.S_ISREG(st.st_mode)), rows)
+    linked, missing = Copied(), files
+    if previous is not None:
+        linked, missing = link_files(previous, target, files)
+        manifest.add(linked.rows)
+
+    def store(paths: Sequence[str], stored: list[Stored]) -> None:
+        nonlocal as_surveyed
+        manifest.add(stored)
+        as_surveyed = as_surveyed and fingerprint.as_surveyed(map(files.__getitem__, paths), stored)
+
+    copied = copy_all(root, target, missing, clock=clock, scan=contents_scan(found, judge), store=store,
+                      progress=lambda done: progress("copying", done, len(missing)))  # fmt: skip
+    if copied.unreadable:
+        raise unreadable(copied.unreadable)
+    if copied.blocked:
+        raise blocked(copied.blocked)
+    copied.add(linked)
+    copied.findings.sort(key=lambda f: (os.fsencode(f.path), f.line, f.rule))
+    if not as_surveyed:
+        known = {row[0]: row for row in (*rows, *copied.rows, *(row for row, _ in copied.hidden))}
+        mark = fingerprint.of_rows(found, os.fstat(root).st_mode, known)
+    return copied, mark
 
 
 def contents_scan(found: Survey, judge: Judge) -> Scan | None:

@@ -11,9 +11,15 @@ from pathlib import Path
 from overlayws.base.manifest import Finding
 from overlayws.errors import OverlaywsError
 from overlayws.filter.content_rules import Action
+from overlayws.filter.content_screen import screen
 from overlayws.filter.contents import Inspector
 from overlayws.filter.ignorefile import Rule
 from overlayws.filter.match import Filter
+from overlayws.filter.redact_formats import redactable_among
+
+Said = tuple[Action, str, bytes | None, list[Finding]]
+"""(action, rule, the bytes to show if that is REDACT, findings)"""
+SHOWN: Said = (Action.SHOW, "", None, [])
 
 
 class BlockedError(OverlaywsError):
@@ -32,8 +38,22 @@ class Scan:
         """Whether ``judge`` needs the bytes of a file of that size."""
         return size <= self.inspector.largest
 
-    def judge(self, path: str, data: bytes | None) -> tuple[Action, str, bytes | None, list[Finding]]:
-        """(action, rule, bytes to show if REDACT, findings) for the file ``path``; no ``data``: it is too large.
+    def clean(self, prefix: str, files: Sequence[tuple[str, bytes]]) -> list[bool]:
+        """For each of ``files`` (name and content) in one directory whether ``judge`` need not be asked: it says SHOWN,
+        and the content is text."""
+        suspects = screen([data for _, data in files])
+        named = redactable_among([name for name, _ in files])
+        largest, aliases = self.inspector.largest, self.aliases
+        return [
+            number not in suspects
+            and name not in named
+            and len(data) <= largest
+            and not (aliases and prefix + name in aliases)
+            for number, (name, data) in enumerate(files)
+        ]
+
+    def judge(self, path: str, data: bytes | None) -> Said:
+        """What becomes of the file ``path``; no ``data``: it is too large.
 
         The strictest under all names of the inode, since what a rule says depends on the name, and the bytes can be
         read under every one.
@@ -46,7 +66,7 @@ class Scan:
             if _STRENGTH[other.action] > _STRENGTH[said.action]:
                 said = other
         if not said.findings:
-            return Action.SHOW, "", None, []
+            return SHOWN
         action = Action.SHOW if path in self.spared else said.action
         findings = [
             Finding(

@@ -10,19 +10,24 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
+from itertools import groupby
 
 from overlayws.atomic import write_all
-from overlayws.base.contents import Scan
+from overlayws.base.contents import SHOWN, Said, Scan
 from overlayws.base.fingerprint import settled
 from overlayws.base.manifest import BINARY_HEAD, Finding, Stored, pack, signed
-from overlayws.beneath import open_directory, open_quietly
+from overlayws.beneath import open_directory, open_quietly, split
 from overlayws.filter.content_rules import Action
 from overlayws.source.copyfile import copy_file, may_reflink
 from overlayws.source.entry import Xattrs
 
 # Up to this size one read and one write cost less than copy_file_range(2), which splices page by page.
 _SMALL = 256 << 10
+# Files of up to _BATCHED bytes are read, looked at and written together, until that many, or that many bytes, are read.
+_BATCHED = 64 << 10
+_BATCH_FILES, _BATCH_BYTES = 64, 256 << 10
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO put in its place must not block us
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -62,76 +67,129 @@ def copy_files(
     ``clock`` is ``now_ns()`` from before the call. A file that is gone is left out. Raises OSError where the target
     cannot be written.
     """
+    _keep_what_is_freed()
     copier = _Copier(root, target, clock, scan)
-    try:
-        for number, path in enumerate(paths):
-            if number % 256 == 0:
-                progress(number)
-            copier.copy(path)
-    finally:
-        copier.close()
+    number = 0
+    for parent, names in groupby(map(split, paths), key=lambda path: path[0]):
+        progress(number)
+        number += copier.copy(parent, [name for _, name in names])
     return copier.done
 
 
+@cache
+def _keep_what_is_freed() -> None:
+    """Until a larger block was freed once, glibc gives blocks of 128 KiB and more back to the kernel (mallopt(3),
+    M_MMAP_THRESHOLD): the page faults of the next one cost as much as looking at what is in it."""
+    bytes(32 * _BATCH_BYTES)
+
+
 class _Copier:
+    """Copies the files of one directory after the other."""
+
     def __init__(self, root: int, target: int, clock: int, scan: Scan | None) -> None:
         self.done = Copied()
         self._root, self._target = root, target
         self._clock, self._scan = clock, scan
         self._dev = os.fstat(target).st_dev
         self._umask = _umask()
-        self._parent: str | None = None
-        self._source = self._made = -1
+        self._source = self._made = -1  # the directory, there and here
+        self._batch: list[tuple[str, os.stat_result, bytes, Xattrs]] = []
 
-    def close(self) -> None:
-        for fd in (self._source, self._made):
-            if fd >= 0:
-                os.close(fd)
-        self._source = self._made = -1
-        self._parent = None
-
-    def copy(self, path: str) -> None:
-        parent, _, name = path.rpartition("/")
+    def copy(self, parent: str, names: Sequence[str]) -> int:
+        """Copy the files ``names`` of the directory ``parent``. How many these are."""
+        prefix = f"{parent}/" if parent else ""
         try:
-            if parent != self._parent:
-                self.close()
-                self._source = open_directory(self._root, parent)
-                self._made = open_directory(self._target, parent)
-                self._parent = parent
-            fd = open_quietly(name, _READ, self._source)
+            self._source = open_directory(self._root, parent)
+            self._made = open_directory(self._target, parent)
+            self._copy(prefix, names)
+        except OSError as error:
+            if self._made >= 0:
+                raise
+            for name in names:
+                self._missed(prefix + name, error)
+        finally:
+            for fd in (self._source, self._made):
+                if fd >= 0:
+                    os.close(fd)
+            self._source = self._made = -1
+        return len(names)
+
+    def _copy(self, prefix: str, names: Sequence[str]) -> None:
+        held = 0
+        for name in names:
             try:
-                self._file(path, name, fd)
+                fd = open_quietly(name, _READ, self._source)
+            except OSError as error:
+                self._missed(prefix + name, error)
+                continue
+            try:
+                held += self._take(prefix, name, fd)
             finally:
                 os.close(fd)
-        except OSError as error:
-            # Gone meanwhile, or something else by now, is not there.
-            if error.errno in (errno.EACCES, errno.EPERM):
-                self.done.unreadable.append((path, error.strerror or str(error)))
-            elif error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
-                raise
+            if held > _BATCH_BYTES or len(self._batch) == _BATCH_FILES:
+                self._write_batch(prefix)
+                held = 0
+        self._write_batch(prefix)
+
+    def _missed(self, path: str, error: OSError) -> None:
+        # Gone meanwhile, or something else by now, is not there.
+        if error.errno in (errno.EACCES, errno.EPERM):
+            self.done.unreadable.append((path, error.strerror or str(error)))
+        elif error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+            raise error
+
+    def _take(self, prefix: str, name: str, fd: int) -> int:
+        """Read a small file into the batch, copy any other one at once. The bytes that are held for it."""
+        st = os.fstat(fd)
+        size = st.st_size
+        if size > _BATCHED or not stat.S_ISREG(st.st_mode) or may_reflink(st.st_dev, self._dev):
+            self._file(prefix + name, name, fd)
+            return 0
+        xattrs, data = user_xattrs(fd), _read(fd, size)
+        if not _same(st, os.fstat(fd)):
+            self._file(prefix + name, name, fd)
+            return 0
+        self._batch.append((name, st, data, xattrs))
+        return size
+
+    def _write_batch(self, prefix: str) -> None:
+        batch, self._batch = self._batch, []
+        scan, clock, rows = self._scan, self._clock, self.done.rows
+        clean = scan.clean(prefix, [(name, data) for name, _, data, _ in batch]) if scan and batch else None
+        for number, (name, st, data, xattrs) in enumerate(batch):
+            path, digest = prefix + name, None
+            if clean is not None:
+                if not clean[number]:
+                    self._judged(path, name, st, data, xattrs)
+                    continue
+                digest = sha256(data).hexdigest()  # it is text, or it would not be clean
+            self._write(name, -1, st, data, xattrs)
+            ino, ctime = st.st_ino, st.st_ctime_ns
+            rows.append((
+                path.encode("utf-8", "surrogateescape"), "file", st.st_mode & 0o777, st.st_size, None,
+                pack(xattrs) if xattrs else None, signed(st.st_dev), ino if ino < 1 << 63 else signed(ino),
+                st.st_mtime_ns, ctime if settled(ctime, clock) else 0, digest, None,
+            ))  # fmt: skip
+
+    def _judged(self, path: str, name: str, st: os.stat_result, data: bytes, xattrs: Xattrs) -> None:
+        assert self._scan is not None
+        said = self._scan.judge(path, data)
+        self._show(name, -1, st, data, xattrs, said)
+        self._record(path, st, data, xattrs, said, same=True)
 
     def _file(self, path: str, name: str, fd: int) -> None:
         st, scan = os.fstat(fd), self._scan
         for attempt in range(3):
             if not stat.S_ISREG(st.st_mode):
                 return
-            size = st.st_size
-            action, rule, given, findings, digest = Action.SHOW, "", None, _NONE, None
-            # The set-id and sticky bits stay behind: the copy has another owner, and the layer is mounted nosuid.
-            mode, xattrs, data = st.st_mode & 0o777, user_xattrs(fd), None
-            if scan is not None and scan.reads(path, size):
+            size, xattrs, data = st.st_size, user_xattrs(fd), None
+            if scan.reads(path, size) if scan is not None else size <= _SMALL and not self._cloned(st):
                 data = _read(fd, size)
-                action, rule, given, findings = scan.judge(path, data)
-                digest = digest_of_text(data if given is None else given)
-            elif scan is not None:
-                action, rule, given, findings = scan.judge(path, None)
-            elif size <= _SMALL and not self._cloned(st):
-                data = _read(fd, size)
-            written = action is Action.SHOW or action is Action.REDACT
-            if written:
-                self._write(name, fd, st, data if given is None else given, xattrs, redacted=given is not None)
+            said = SHOWN if scan is None else scan.judge(path, data)
+            # What changes all the time is not shared: the bytes that were judged are written.
+            written = self._show(name, fd if attempt < 2 else -1, st, data, xattrs, said)
             after = os.fstat(fd)
-            same = after.st_mtime_ns == st.st_mtime_ns and after.st_ctime_ns == st.st_ctime_ns and after.st_size == size
+            same = _same(st, after)
             if same or attempt == 2:
                 break
             if written:
@@ -139,32 +197,48 @@ class _Copier:
             st = after
         if not same:
             self.done.busy.append(path)
+        self._record(path, st, data, xattrs, said, same=same)
+
+    def _show(self, name: str, fd: int, st: os.stat_result, data: bytes | None, xattrs: Xattrs, said: Said) -> bool:
+        """Write what the program is shown of the file, if anything; whether that is so."""
+        action, _, given, _ = said
+        if action is Action.REDACT:
+            self._write(name, -1, st, given, xattrs)
+        elif action is Action.SHOW:
+            self._write(name, fd, st, data, xattrs)
+        return action is Action.SHOW or action is Action.REDACT
+
+    def _record(
+        self, path: str, st: os.stat_result, data: bytes | None, xattrs: Xattrs, said: Said, *, same: bool
+    ) -> None:
+        action, rule, given, findings = said
+        shown = data if given is None else given
         row = (
-            path.encode("utf-8", "surrogateescape"), "file", mode, size, None, pack(xattrs) if xattrs else None,
+            path.encode("utf-8", "surrogateescape"), "file", st.st_mode & 0o777, st.st_size, None, pack(xattrs),
             signed(st.st_dev), signed(st.st_ino), st.st_mtime_ns,
             st.st_ctime_ns if same and settled(st.st_ctime_ns, self._clock) else 0,
-            digest, None if given is None else len(given),
+            digest_of_text(shown) if self._scan is not None and shown is not None else None,
+            None if given is None else len(given),
         )  # fmt: skip
-        if findings:
-            self.done.findings += findings
-        if written:
-            self.done.rows.append(row)
-        elif action is Action.HIDE:
+        self.done.findings += findings
+        if action is Action.HIDE:
             self.done.hidden.append((row, rule))
-        else:
+        elif action is Action.BLOCK:
             self.done.blocked += findings
+        else:
+            self.done.rows.append(row)
 
     def _cloned(self, st: os.stat_result) -> bool:
         """Whether the bytes go from file to file: shared, or with their holes."""
-        return may_reflink(st.st_dev, self._dev) or (st.st_size > 65536 and st.st_blocks * 512 < st.st_size)
+        return may_reflink(st.st_dev, self._dev) or (st.st_size > _BATCHED and st.st_blocks * 512 < st.st_size)
 
-    def _write(
-        self, name: str, fd: int, st: os.stat_result, data: bytes | None, xattrs: Xattrs, *, redacted: bool
-    ) -> None:
+    def _write(self, name: str, fd: int, st: os.stat_result, data: bytes | None, xattrs: Xattrs) -> None:
+        """Make a file of ``data``, or of the bytes of ``fd`` where these may be shared or are not in ``data``."""
+        # The set-id and sticky bits stay behind: the copy has another owner, and the layer is mounted nosuid.
         mode = st.st_mode & 0o777
         out = os.open(name, _WRITE, mode, dir_fd=self._made)
         try:
-            if data is None or (not redacted and self._cloned(st)):
+            if data is None or (fd >= 0 and self._cloned(st)):
                 copy_file(fd, out, st, self._dev)
             else:
                 write_all(out, data)
@@ -177,7 +251,8 @@ class _Copier:
             os.close(out)
 
 
-_NONE: list[Finding] = []
+def _same(st: os.stat_result, after: os.stat_result) -> bool:
+    return after.st_ctime_ns == st.st_ctime_ns and after.st_mtime_ns == st.st_mtime_ns and after.st_size == st.st_size
 
 
 def digest_of_text(data: bytes) -> str | None:

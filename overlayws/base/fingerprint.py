@@ -8,9 +8,11 @@ is not clearly older than the moment we read it gets no usable stamp: its ctime 
 from __future__ import annotations
 
 import hashlib
+import marshal
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 from overlayws.base.manifest import Stored, signed
@@ -40,37 +42,41 @@ def wait_until_settled(newest_ns: int) -> None:
             time.sleep((missing + TICK_NS) / 1e9)
 
 
-def of_survey(found: Survey, root_mode: int) -> tuple[str, int]:
-    """(fingerprint of all that a base of this survey depends on, the newest ctime in it)."""
-    newest = 0
-    lines = []
-    for path, st in found.visible:
-        ctime = st.st_ctime_ns
-        if ctime > newest:
-            newest = ctime
-        lines.append(
-            b"%b\0%d %d %d %d %d"
-            % (path.encode("utf-8", "surrogateescape"), st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, ctime)
-        )
-    return _digest(found, root_mode, lines), newest
+_Stamp = tuple[int, int, int, int, int]
+_stamp: Callable[[os.stat_result], _Stamp] = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+
+
+def of_survey(found: Survey, root_mode: int) -> str:
+    """The fingerprint of all that a base of this survey depends on."""
+    return _digest(found, root_mode, [path for path, _ in found.visible], [_stamp(st) for _, st in found.visible])
 
 
 def of_rows(found: Survey, root_mode: int, rows: dict[bytes, Stored]) -> str:
     """The fingerprint that the next survey must have for a base of ``rows`` (by path) to be what it would make."""
-    lines = []
+    paths, stamps = [], []
     for path, _ in found.visible:
         row = rows.get(path.encode("utf-8", "surrogateescape"))
         if row is not None:
-            lines.append(b"%b\0%d %d %d %d %d" % (row[0], row[6] & _U64, row[7] & _U64, row[3], row[8], row[9]))
-    return _digest(found, root_mode, lines)
+            paths.append(path)
+            stamps.append((row[6] & _U64, row[7] & _U64, row[3], row[8], row[9]))
+    return _digest(found, root_mode, paths, stamps)
 
 
+def as_surveyed(stats: Iterable[os.stat_result], rows: Iterable[Stored]) -> bool:
+    """Whether all files are still what their stats, in any order, said, and their stamps can be used."""
+    seen, stored = list(map(_stamp, stats)), list(map(_stored, rows))
+    return seen == stored or sorted(seen) == sorted(stored)
+
+
+_stored: Callable[[Stored], _Stamp] = itemgetter(6, 7, 3, 8, 9)  # of numbers above 2**63 not the same as _stamp's
 _U64 = (1 << 64) - 1
 
 
-def _digest(found: Survey, root_mode: int, lines: Iterable[bytes]) -> str:
+def _digest(found: Survey, root_mode: int, paths: list[str], stamps: list[_Stamp]) -> str:
     digest = hashlib.sha256(b"%o" % (root_mode & 0o777))
-    digest.update(b"\0\n".join(lines))
+    digest.update("\0".join(paths).encode("utf-8", "surrogateescape"))
+    # Version 2 has no references, so equal numbers are equal bytes. Another Python may write others: it copies anew.
+    digest.update(marshal.dumps(stamps, 2))
     for h in found.hidden:
         digest.update(b"\0hidden %b\0%b\0%b" % (os.fsencode(h.path), h.kind.value.encode(), os.fsencode(h.rule)))
     for path, kind in found.skipped:

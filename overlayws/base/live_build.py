@@ -16,7 +16,8 @@ from overlayws.base.fingerprint import now_ns, settled
 from overlayws.base.judge import Judge
 from overlayws.base.live import Found, finish, look, lstat
 from overlayws.base.live_manifest import STARTED, write_names
-from overlayws.base.manifest import Finding, Hidden, Stored, pack, signed, write_rows
+from overlayws.base.manifest import Finding, Hidden, Stored, pack, signed
+from overlayws.base.manifest_write import write_rows
 from overlayws.base.mask import Mask, copy_attributes
 from overlayws.base.preview import inspect_file
 from overlayws.base.report import warnings

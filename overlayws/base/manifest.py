@@ -9,31 +9,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self
 
-from overlayws.atomic import fsync_path
 from overlayws.errors import UntrustedError
 from overlayws.source.entry import Entry, Kind, Stamp, Xattrs
 
 SCHEMA = 2
 REPOSITORY = "repository"  # the rule of a `.git` of the user: never shown, never applied, not counted as hidden
-
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE entry (
-  path BLOB PRIMARY KEY, kind TEXT, mode INTEGER, size INTEGER, target BLOB, xattrs BLOB,
-  dev INTEGER, ino INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, digest TEXT, shown_size INTEGER
-) WITHOUT ROWID;
-CREATE TABLE hidden (path BLOB PRIMARY KEY, kind TEXT, rule TEXT) WITHOUT ROWID;
-CREATE TABLE skipped (path BLOB PRIMARY KEY, kind TEXT) WITHOUT ROWID;
-CREATE TABLE finding (path BLOB, line INTEGER, rule TEXT, action TEXT);
-"""
 
 # ``size`` is the workspace's; ``shown_size`` is the base's where the program is shown other bytes, else NULL.
 _ENTRY = "path, kind, mode, size, target, xattrs, dev, ino, mtime_ns, ctime_ns, digest, shown_size"
@@ -215,45 +201,6 @@ class Manifest:
         return ManifestError(f"damaged manifest {self.path}: {error}", hint="discard the session and start it again")
 
 
-def write_manifest(
-    path: Path,
-    entries: Iterable[Recorded],
-    hidden: Iterable[Hidden],
-    skipped: Iterable[tuple[str, Kind]],
-) -> None:
-    """Write a new manifest at ``path`` and make it durable. The iterables are consumed one row at a time."""
-    write_rows(path, map(_row, entries), hidden, skipped)
-
-
-def write_rows(
-    path: Path,
-    rows: Iterable[Stored],
-    hidden: Iterable[Hidden],
-    skipped: Iterable[tuple[str, Kind]],
-    findings: Iterable[Finding] = (),
-    meta: Mapping[str, str] = MappingProxyType({}),
-) -> None:
-    """As ``write_manifest``, from rows as they are stored (fastest if sorted by path)."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode = OFF")  # the file is new: there is nothing to roll back to
-        db.execute("PRAGMA synchronous = OFF")
-        db.executescript(_TABLES)
-        db.execute("BEGIN")
-        db.executemany("INSERT INTO meta VALUES (?, ?)", {**meta, "schema": str(SCHEMA)}.items())
-        db.executemany(f"INSERT INTO entry VALUES ({','.join('?' * 12)})", rows)
-        db.executemany(
-            "INSERT INTO finding VALUES (?, ?, ?, ?)",
-            ((os.fsencode(f.path), f.line, f.rule, f.action) for f in findings),
-        )
-        db.executemany(
-            "INSERT INTO hidden VALUES (?, ?, ?)",
-            ((os.fsencode(h.path), h.kind.value, h.rule) for h in hidden),
-        )
-        db.executemany("INSERT INTO skipped VALUES (?, ?)", ((os.fsencode(p), k.value) for p, k in skipped))
-        db.execute("COMMIT")
-    fsync_path(path)
-
-
 def _uri(path: Path) -> str:
     from urllib.parse import quote
 
@@ -265,24 +212,6 @@ def _range(path: str) -> tuple[bytes, bytes]:
         return b"", b"\xff" * 4096
     name = os.fsencode(path)
     return name + b"/", name + b"0"
-
-
-def _row(recorded: Recorded) -> Stored:
-    entry, stamp = recorded.entry, recorded.stamp
-    return (
-        os.fsencode(recorded.path),
-        entry.kind.value,
-        entry.mode,
-        stamp.size,
-        None if entry.target is None else os.fsencode(entry.target),
-        pack(entry.xattrs),
-        signed(stamp.dev),
-        signed(stamp.ino),
-        stamp.mtime_ns,
-        stamp.ctime_ns,
-        entry.digest,
-        entry.size if recorded.redacted else None,
-    )
 
 
 def signed(number: int) -> int:

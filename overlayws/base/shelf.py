@@ -17,6 +17,7 @@ from pathlib import Path
 
 from overlayws.base import fingerprint
 from overlayws.base.build import Base, Progress, copy_base, opened, surveyed
+from overlayws.base.collector import paused
 from overlayws.base.contents import identity
 from overlayws.base.judge import Judge
 from overlayws.base.link import Previous, previous_base
@@ -80,9 +81,9 @@ class Shelf:
         """
         ours = group(workspace)
         self._sweep(ours)
-        with opened(workspace) as root, ExitStack() as stack:
+        with paused(), opened(workspace) as root, ExitStack() as stack:
             found = surveyed(root, workspace, judge, progress)
-            mark, _ = fingerprint.of_survey(found, os.fstat(root).st_mode)
+            mark = fingerprint.of_survey(found, os.fstat(root).st_mode)
             key = f"{SCHEMA} {fingerprint.boot()} {int(own_git)} {os.fspath(workspace)!a} {identity(judge.inspector)}"
             previous: tuple[str, Previous] | None = None
             for name in self._newest(ours):
@@ -102,7 +103,7 @@ class Shelf:
             making.mkdir(mode=0o700)
             try:
                 old = previous[1] if previous else None
-                made = copy_base(root, workspace, found, making, judge, progress, previous=old, meta={"key": key})
+                made = copy_base(root, workspace, found, mark, making, judge, progress, previous=old, meta={"key": key})
                 if own_git:
                     progress("making the program's own repository", 0, 0)
                     if previous is None or not renew_repository(self.directory / previous[0] / "lower", made.lowerdir):

@@ -66,9 +66,13 @@ def survey(
         below: list[tuple[str, Scope]] = []
         prefix = f"{parent}/" if parent else ""
         child, show = scope.child, found.visible.append
+        asked = set(scope.undecided([name for name, _ in names]))
         for name, st in names:
             path = prefix + name
             kind = st.st_mode >> 12  # a fourth of what kind_of costs: this is once for every file of a workspace
+            if kind == _REG and name not in asked and not waiting and path not in also:  # nearly always
+                show((path, st))
+                continue
             if name[0] == "." and name.casefold() == ".git":
                 found.hidden.append(Hidden(path, kind_of(st.st_mode), REPOSITORY))
                 inodes[path] = st

@@ -7,6 +7,7 @@ ended it.
 
 from __future__ import annotations
 
+import gc
 import pickle
 from typing import Any, BinaryIO
 
@@ -40,7 +41,8 @@ def _exactly(source: BinaryIO, size: int) -> bytes:
 
 
 def main(source: BinaryIO, out: BinaryIO) -> None:
-    """Serve until the standard input ends."""
+    """Serve until ``source`` ends."""
+    gc.disable()
     try:
         root, target, clock, scan = receive(source)
         while True:

@@ -139,6 +139,11 @@ _STARTS = re.compile(rb"[ \t]*(?:(?:export|set|ENV|ARG|-|//|#|--)[ \t]+){0,2}[\w
 _XML = re.compile(rb"[^<>\r\n]{1,256}(?=</)")
 
 
+def assigns(data: bytes, at: int) -> bool:
+    """Whether something is assigned to the name at ``at``; without that ``find_assigned`` finds nothing there."""
+    return _ASSIGNED.match(data, at) is not None
+
+
 def find_assigned(data: bytes, lower: bytes, anchor: bytes, *, code: bool, config: bool) -> Iterator[tuple[int, int]]:
     """(begin, end) of the literal values of names that hold ``anchor``: passw, secret, passphrase or pwd."""
     at = lower.find(anchor)

@@ -204,7 +204,7 @@ def _cut(data: bytes, begin: re.Match[bytes], limit: int) -> Iterator[Hit]:
 # --- URLs ---
 
 _AUTHORITY = re.compile(rb"[^\s/?#\"'`<>\\]*\Z")
-_LONGEST_USERINFO = 600  # bytes
+LONGEST_USERINFO = 600  # bytes from the "://" to the '@'
 
 
 def find_userinfo(data: bytes, *, strict: bool = False) -> Iterator[Hit]:
@@ -215,7 +215,7 @@ def find_userinfo(data: bytes, *, strict: bool = False) -> Iterator[Hit]:
     at = data.find(b"@")
     floor = 0
     while at >= 0:
-        begin = data.rfind(b"://", max(floor, at - _LONGEST_USERINFO), at)
+        begin = data.rfind(b"://", max(floor, at - LONGEST_USERINFO), at)
         if begin >= 0:
             begin += 3
             # The last '@' before the path ends the userinfo: a password may hold one.
@@ -249,6 +249,7 @@ def is_variable(value: bytes) -> bool:
 
 # --- hashes and logins ---
 
+HASH_HEAD = re.compile(rb"\$(?:apr1|1|2[abxy]|[56]|y|argon2(?:id|i|d))\$")  # what every match of _HASH begins with
 _HASH = re.compile(
     rb"\$(?:apr1|1)\$[./A-Za-z0-9]{1,8}\$[./A-Za-z0-9]{22}(?![./A-Za-z0-9])"
     rb"|\$2[abxy]\$[0-9]{2}\$[./A-Za-z0-9]{53}"

@@ -14,20 +14,24 @@ def list_directory(root: int, path: str) -> list[tuple[str, os.stat_result]]:
     A name that vanishes meanwhile is left out. Raises OSError where the directory cannot be read.
     """
     fd = open_directory(root, path)
-    found = []
     try:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                try:
-                    found.append((entry.name, entry.stat(follow_symlinks=False)))
-                except FileNotFoundError:
-                    continue
+        names = os.listdir(fd)
+        names.sort(key=None if "".join(names).isascii() else os.fsencode)
+        try:
+            return [(name, os.stat(name, dir_fd=fd, follow_symlinks=False)) for name in names]
+        except FileNotFoundError:
+            return _those_left(fd, names)
     finally:
         os.close(fd)
-    if all(name.isascii() for name, _ in found):
-        found.sort()  # names are unique, so nothing but names is compared
-    else:
-        found.sort(key=lambda item: os.fsencode(item[0]))
+
+
+def _those_left(fd: int, names: list[str]) -> list[tuple[str, os.stat_result]]:
+    found = []
+    for name in names:
+        try:
+            found.append((name, os.stat(name, dir_fd=fd, follow_symlinks=False)))
+        except FileNotFoundError:
+            continue
     return found
 
 

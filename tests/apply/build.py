@@ -14,7 +14,8 @@ from overlayws.apply.execute import execute, undo
 from overlayws.apply.plan import plan_apply
 from overlayws.apply.recover import recover
 from overlayws.apply.step import ApplyPlan
-from overlayws.base.manifest import Hidden, Manifest, Recorded, write_manifest
+from overlayws.base.manifest import Hidden, Manifest, Recorded
+from overlayws.base.manifest_write import write_manifest
 from overlayws.changes.change import Change
 from overlayws.changes.contents import TreeContents
 from overlayws.source.entry import Entry, Kind, Stamp, kind_of

@@ -115,7 +115,8 @@ def test_a_redacted_file_can_be_deleted_unless_it_was_edited(tmp_path: Path) -> 
 
 def _again(case: Case) -> Case:
     """The case with its manifest and changes made anew from what the base has now."""
-    from overlayws.base.manifest import Recorded, write_manifest
+    from overlayws.base.manifest import Recorded
+    from overlayws.base.manifest_write import write_manifest
     from overlayws.source.entry import Stamp
     from tests.apply.build import differences, paths
 

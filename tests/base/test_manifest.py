@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from overlayws.base.manifest import Hidden, Manifest, ManifestError, Recorded, write_manifest
+from overlayws.base.manifest import Hidden, Manifest, ManifestError, Recorded
+from overlayws.base.manifest_write import write_manifest
 from overlayws.source.entry import Entry, Kind, Stamp
 
 HUGE = (1 << 64) - 1

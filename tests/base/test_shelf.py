@@ -176,7 +176,7 @@ def test_an_error_leaves_no_half_base(shelf: Shelf, ws: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("overlayws.base.build.write_rows", full)
+        patch.setattr("overlayws.base.build.ManifestWriter.finish", full)
         with pytest.raises(Exception, match="No space left"):
             obtain(shelf, ws)
     assert [name for name in os.listdir(shelf.directory) if not name.startswith(".lock-")] == []

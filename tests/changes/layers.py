@@ -10,7 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from overlayws.base.files import digest_of_text
-from overlayws.base.manifest import Hidden, Manifest, Recorded, write_manifest
+from overlayws.base.manifest import Hidden, Manifest, Recorded
+from overlayws.base.manifest_write import write_manifest
 from overlayws.changes.change import ChangeSet
 from overlayws.changes.contents import Contents, TreeContents
 from overlayws.changes.scan import scan
