@@ -107,7 +107,7 @@ def _read(path: str) -> File | Dir | Symlink | Special:
 
 def stamps(root: Path) -> dict[str, tuple[int, ...]]:
     """ino, mode, size, mtime and ctime of everything below ``root`` and of ``root``: equal means untouched."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for directory, names, files in os.walk(root):
         for name in [*names, *files, "."]:
             path = os.path.join(directory, name)

@@ -16,7 +16,7 @@ from pathlib import Path
 from overlayws.layer.cursor import Cursor, kept_xattrs, opened
 from overlayws.layer.tape import OPAQUE, Member, Writer
 from overlayws.layer.whiteout import Marks, get
-from overlayws.source.entry import Xattrs
+from overlayws.source.entry import Xattrs, kind_of
 
 _CHUNK = 1 << 20
 _ZEROS = bytes(_CHUNK)
@@ -38,10 +38,11 @@ class _Packing:
     holes: int = _HOLES
 
 
-def pack(upperdir: Path, marks: Marks, to: Writer) -> None:
+def pack(upperdir: Path, marks: Marks, to: Writer, *, alive: bool = False) -> None:
     """Write every member of ``upperdir``, parents first; the caller ends the tape.
 
-    Of a file that is written to meanwhile as many bytes come as it had, old ones or new ones. Raises Moved, OSError.
+    ``alive``: a program is writing there. Then what vanishes is left out, and of a file that is written to come as many
+    bytes as it had, old ones or new ones. Raises OSError; Moved, only where something is ``alive``.
     """
     packing = _Packing(marks, to)
     with Cursor(upperdir) as cursor:
@@ -53,7 +54,7 @@ def pack(upperdir: Path, marks: Marks, to: Writer) -> None:
             if name is None:
                 frames.pop()
                 if frames:
-                    _up(cursor)
+                    _up(cursor, alive)
                 continue
             path = above + b"/" + os.fsencode(name) if above else os.fsencode(name)
             try:
@@ -65,14 +66,16 @@ def pack(upperdir: Path, marks: Marks, to: Writer) -> None:
                 else:
                     _entry(packing, cursor, name, path, st)
             except OSError as error:
-                if error.errno not in _GONE:
+                if not alive or error.errno not in _GONE:
                     raise
 
 
-def _up(cursor: Cursor) -> None:
+def _up(cursor: Cursor, alive: bool) -> None:
     try:
         cursor.up()
     except OSError as error:
+        if not alive:
+            raise
         raise Moved(os.strerror(error.errno or 0)) from error
 
 
@@ -92,15 +95,19 @@ def _entry(packing: _Packing, cursor: Cursor, name: str, path: bytes, st: os.sta
         to.member(Member(path, "symlink", mode, st.st_mtime_ns, target=target))
     elif stat.S_ISFIFO(st.st_mode) or stat.S_ISSOCK(st.st_mode):
         to.member(Member(path, "fifo" if stat.S_ISFIFO(st.st_mode) else "socket", mode, st.st_mtime_ns))
-    elif (kind := packing.marks.special(st, cursor.fd, name)) is not None:
-        value = get(cursor.fd, name, packing.marks.prefix + "special") if stat.S_ISREG(st.st_mode) else None
-        said = value or f"{kind.value} {os.major(st.st_rdev)}:{os.minor(st.st_rdev)}".encode()
-        to.member(Member(path, "device", mode, st.st_mtime_ns, target=said))
+    elif not stat.S_ISREG(st.st_mode):
+        said = f"{kind_of(st.st_mode).value} {os.major(st.st_rdev)}:{os.minor(st.st_rdev)}"
+        to.member(Member(path, "device", mode, st.st_mtime_ns, target=said.encode()))
     else:
         with opened(cursor.fd, name) as (fd, st):
             first = packing.links.get((st.st_dev, st.st_ino)) if st.st_nlink > 1 else None
             if first is not None:
                 to.member(Member(path, "link", target=first))
+                return
+            # By the descriptor: inside the sandbox our own /proc is covered, and Marks.special goes by it.
+            device = get(fd, None, packing.marks.prefix + "special") if not st.st_size else None
+            if device is not None:
+                to.member(Member(path, "device", mode, st.st_mtime_ns, target=device))
                 return
             _file(packing, fd, path, st)
             if st.st_nlink > 1:

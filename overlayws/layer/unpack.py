@@ -140,6 +140,7 @@ class _Unpacking:
             fd = os.open(name, _NEW, 0o600, dir_fd=parent)
             try:
                 os.setxattr(fd, self._marks.prefix + "special", member.target)
+                os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
                 os.fchmod(fd, member.mode & 0o777 | 0o600)
             finally:
                 os.close(fd)

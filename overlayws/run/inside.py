@@ -55,8 +55,6 @@ class Order:
 
 def main() -> int:
     """Do what the module says."""
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
-        signal.signal(number, signal.SIG_IGN)  # runsc gives us whatever is meant for the program
     order = _order()
     upper = Path(MEMORY, "upper")
     try:
@@ -98,7 +96,7 @@ def _stand(order: Order, to: Writer, out: BinaryIO, upper: Path) -> int:
         _reap()
         if due is not None and time.monotonic() >= due:
             try:
-                pack(upper, _MARKS, to)
+                pack(upper, _MARKS, to, alive=True)
                 to.end("checkpoint", free)
             except Moved:
                 to.end("torn", free)

@@ -19,6 +19,7 @@ from overlayws.layer.all_backends import BACKENDS
 from overlayws.source.remove import remove_tree
 from tests.trees import make_tree
 
+_BUSYBOX = "/bin/busybox"
 _SCRIPT = Path(sys.executable).with_name("overlayws")
 PROGRAM = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "overlayws"]
 
@@ -124,6 +125,21 @@ def overlayws(workspace: Path, private_home: Path) -> Iterator[Program]:
     assert mounts(workspace.parent, program.home) == []
     assert processes(workspace.parent, program.home) == []
     remove_tree(program.home)  # pytest's own removal does not get through what programs lock
+
+
+@pytest.fixture
+def root_file_system(tmp_path: Path) -> Path:
+    """busybox and nothing else; its environment and its home are not ours."""
+    if not os.path.exists(_BUSYBOX):
+        pytest.skip("no busybox-static")
+    root = tmp_path / "rootfs"
+    for name in ("bin", "tmp", "etc", "proc", "dev"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(_BUSYBOX, root / "bin/busybox")
+    for name in ("sh", "cat", "id", "ls", "wc"):
+        os.symlink("busybox", root / "bin" / name)
+    (root / "etc/motd").write_text("an image of ours\n")
+    return root
 
 
 def in_namespace(script: str, scratch: Path, *, own_users: bool = False) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -20,7 +19,6 @@ from tests.cli.test_kill import kill, nothing_runs, state, wait_until
 from tests.cli.test_terminals import Person
 from tests.trees import stamps
 
-BUSYBOX = "/bin/busybox"
 pytestmark = pytest.mark.docker
 
 
@@ -38,21 +36,6 @@ def ours(client: Any, program: Program) -> list[str]:
     filters = {"label": f"overlayws.session={program.session('s')}"}
     containers = [one["Id"] for one in client.containers(all=True, quiet=True, filters=filters)]
     return containers + [one["Name"] for one in client.volumes(filters=filters)["Volumes"] or ()]
-
-
-@pytest.fixture
-def root_file_system(tmp_path: Path) -> Path:
-    """busybox and nothing else; its environment and its home are not ours."""
-    if not os.path.exists(BUSYBOX):
-        pytest.skip("no busybox-static")
-    root = tmp_path / "rootfs"
-    for name in ("bin", "tmp", "etc", "proc", "dev"):
-        (root / name).mkdir(parents=True)
-    shutil.copy(BUSYBOX, root / "bin/busybox")
-    for name in ("sh", "cat", "id", "ls", "wc"):
-        os.symlink("busybox", root / "bin" / name)
-    (root / "etc/motd").write_text("an image of ours\n")
-    return root
 
 
 def test_a_container_of_an_imported_image(overlayws: Program, root_file_system: Path, client: Any) -> None:

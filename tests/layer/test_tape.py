@@ -76,6 +76,9 @@ def test_every_kind_of_entry_comes_back_as_it_was(tmp_path: Path) -> None:
     os.link(upper / "file", upper / "opaque/deep/link")
     os.symlink("../anywhere/at all", upper / "symlink")
     os.mkfifo(upper / "fifo", 0o640)
+    (upper / "device").write_bytes(b"")
+    os.setxattr(upper / "device", "trusted.overlay.special", b"char-device 1:3")
+    os.utime(upper / "device", (7, 7))
     (upper / os.fsdecode(b"byte\xff\n")).write_bytes(b"")
     (upper / ("n" * 255)).write_bytes(bytes(600))
     with open(upper / "holes", "wb") as file:
@@ -92,7 +95,7 @@ def test_every_kind_of_entry_comes_back_as_it_was(tmp_path: Path) -> None:
     pack(upper, MARKS, to)
     to.end("final", 77)
     assert len(out.getvalue()) < 3 << 20  # of the 40 MiB with a hole, the one MiB that holds something
-    assert unpacked(out.getvalue(), tmp_path).end == End("final", 11, 77)
+    assert unpacked(out.getvalue(), tmp_path).end == End("final", 12, 77)
     before, after = described(upper), described(tmp_path / "new")
     assert after == before
     assert (tmp_path / "new/holes").lstat().st_blocks * 512 < 4 << 20
@@ -222,7 +225,7 @@ def test_a_file_that_shrinks_and_a_directory_that_moves_while_they_are_read(tmp_
         os.truncate(tmp_path / "upper/f", 10)
 
     to = Writer(write, KEY)
-    pack(tmp_path / "upper", MARKS, to)
+    pack(tmp_path / "upper", MARKS, to, alive=True)
     to.end("checkpoint")
     assert unpacked(out.getvalue(), tmp_path).end is not None
     assert len((tmp_path / "new/f").read_bytes()) in (10, 100)
