@@ -89,6 +89,7 @@ def alone(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
                 "canary": canary.outside(mount),
                 "word": canary.word,
                 "tty": spec.terminal,
+                "user": f"{UID}:{UID}",
                 "signal": SIGNAL,
                 "memory": None,
             }

@@ -82,6 +82,7 @@ def prepared(spec: RunSpec, mount: Mount, program: list[str], image: str) -> Ite
                 "canary": "",
                 "word": "",
                 "tty": spec.terminal,
+                "user": f"{UID}:{UID}",
                 "signal": SIGNAL,
                 "memory": {"orders": ORDERS, "answers": ANSWERS, "go": GO, "no": NO, "process": bundle.PROCESS},
             }

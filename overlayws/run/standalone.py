@@ -9,6 +9,7 @@ bundle      a directory (bundle.py); the file "go" in its "gate" lets the comman
 image       a directory that is to be the root, without being written to; or ""
 canary      where outside the gate's file must appear first, with "word" in it; or ""
 tty         whether standard input is a terminal, of which runsc gets none but makes one of its own
+user        uid:gid of the program
 signal      the command that, with the name of a signal after it, gives that signal to all processes inside
 memory      null, or (memory.py): the sandbox's first process is ours, and the program is executed in it. "orders" and
             "answers" are its standard input and output (FIFOs), "go" and "no" files of which one appears when it is
@@ -174,7 +175,7 @@ def _own_terminal() -> None:
 
 def _signal(plan: dict[str, Any], number: int) -> None:
     words = [*plan["signal"], signal.Signals(number).name.removeprefix("SIG")]
-    how = []
+    how = ["--user", plan["user"]]  # else it would be gVisor's root, whom no process of the program's need obey
     if plan["memory"]:  # by default it would run with what our own first process may do
         with open(plan["memory"]["process"], encoding="utf-8") as file:
             process = {**json.load(file), "args": words, "terminal": False, "cwd": "/"}

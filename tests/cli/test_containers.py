@@ -364,6 +364,17 @@ def test_interrupted_without_a_terminal_it_ends_with_130(kind: str, overlayws: P
 
 
 @pytest.mark.parametrize("kind", ISOLATED)
+def test_the_program_may_handle_what_ends_it(kind: str, overlayws: Program) -> None:
+    script = "trap 'echo x > handled; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    child = overlayws.started("start", "--name", "s", *sandbox(kind), "--", "sh", "-c", script, env=environment(kind))
+    assert child.stdout and child.stdout.readline() == b"ready\n"
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 9, err
+    assert overlayws("diff", "s", "--name-status").out == b"A\thandled\n"
+
+
+@pytest.mark.parametrize("kind", ISOLATED)
 def test_a_time_limit_ends_a_container_that_ignores_it(kind: str, overlayws: Program) -> None:
     script = "trap '' TERM INT; echo x > new; setsid sleep 100 & while :; do sleep 1; done"
     words = [*sandbox(kind), "--timeout", "2", "--", "sh", "-c", script]
