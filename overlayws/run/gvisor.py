@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from overlayws.layer.mount import Mount
 from overlayws.layer.outside import owned
 from overlayws.run import bundle, docker, leftovers, memory
 from overlayws.run.canary import hatched
-from overlayws.run.cgroup import limited
+from overlayws.run.cgroup import Held, limited
 from overlayws.run.container import SIGNAL, WORKSPACE, check_places
 from overlayws.run.limits import Limits, default
 from overlayws.run.root_view import UID, root_view
@@ -71,31 +73,49 @@ def prepared(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
 
 @contextmanager
 def alone(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
-    """``runsc run`` of a bundle of our own. Needs root."""
+    """``runsc run`` of a bundle of our own. As an ordinary user in user namespaces: runsc's inside of the layer's."""
     check_places(spec, {})
+    rootless = ("--rootless",) if os.geteuid() != 0 else ()
+    if rootless and spec.image:
+        raise NotStartedError(
+            "--image: without an engine, only root can show a directory as the root file system",
+            hint="leave --image out, or use --sandbox docker",
+        )
     image = _checked_image(spec) if spec.image else ""
     limits = spec.limits.or_else(default())
     program = installed() or "runsc"
     canary = hatched(read_only=spec.read_only)
     with leftovers.scratch(spec.record, canary) as directory:
-        bundle.write(directory, spec, root_view(), mount.merged, UID, limits, canary.name, canary.word)
+        # Without root only our own id is mapped, and to runsc that is 0: inside it is as powerless as any other.
+        uid, enter = (0, mount.enter) if rootless else (UID, owned(mount, UID).enter)
+        bundle.write(directory, spec, root_view(), mount.merged, uid, limits, canary.name, canary.word)
         # The sentry's own threads would count as processes: inside, RLIMIT_NPROC of the bundle holds.
         with limited(Limits(limits.memory, limits.cpus)) as held:
+            held = _of_the_whole(held)
             plan = {
-                "runsc": [*_runsc(program), "--root", os.fspath(directory / "state")],
+                "runsc": [*_runsc(program), *rootless, "--root", os.fspath(directory / "state")],
                 "name": f"overlayws-{secrets.token_hex(8)}",
                 "bundle": os.fspath(directory),
                 "image": image,
                 "canary": canary.outside(mount),
                 "word": canary.word,
                 "tty": spec.terminal,
-                "user": f"{UID}:{UID}",
+                "user": f"{uid}:{uid}",
                 "signal": SIGNAL,
                 "memory": None,
             }
             words = (sys.executable, "-I", "-S", str(_STANDALONE))
             launch = Launch(words[0], words, {}, "/", descriptors={_PLAN: _encoded(plan)}, passes_on=True)
-            yield Prepared(held.applied(launch), owned(mount, UID).enter, held.concluded, held.notices)
+            yield Prepared(held.applied(launch), enter, held.concluded, held.notices)
+
+
+def _of_the_whole(held: Held) -> Held:
+    """Without what limits a single process: the sentry reserves far more memory than it uses."""
+    if not any(number == resource.RLIMIT_AS for number, _ in held.rlimits):
+        return held
+    told = tuple(line for line in held.notices if not line.startswith("--memory"))
+    notice = "--memory is not enforced: no control group can be made here"
+    return replace(held, rlimits=(), notices=(notice, *told))
 
 
 def _checked_image(spec: RunSpec) -> str:
@@ -126,6 +146,6 @@ def _alone_unusable(capture: str = "disk") -> str | None:
     why = "--capture memory is runsc alone" if capture == "memory" else "no container engine has a runtime runsc"
     if installed() is None:
         return f"{why}, and runsc is not installed (apt-get install runsc)"
-    if os.geteuid() != 0:
-        return f"{why}; without an engine, runsc needs root"
+    if os.geteuid() != 0 and capture == "memory":
+        return f"{why}, which needs root for it"
     return None

@@ -15,11 +15,11 @@ _GVISOR = (pytest.mark.docker, pytest.mark.gvisor)
 
 _ROOT = os.geteuid() == 0
 
-# docker; gVisor by the engine's runtime; gVisor without an engine, which needs root.
+# docker; gVisor by the engine's runtime; gVisor without an engine.
 CONTAINED = [
     pytest.param("docker", marks=_DOCKER),
     pytest.param("gvisor", marks=_GVISOR),
-    *([pytest.param("gvisor-alone", marks=pytest.mark.gvisor)] if _ROOT else []),
+    pytest.param("gvisor-alone", marks=pytest.mark.gvisor),
 ]
 # And gVisor with --capture memory, which needs root as well.
 ISOLATED = [*CONTAINED, *([pytest.param("gvisor-memory", marks=pytest.mark.gvisor)] if _ROOT else [])]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import engine
-from tests.cli.conftest import Program, mounts
+from tests.cli.conftest import Program, in_namespace, mounts
 from tests.cli.containers import CONTAINED, ISOLATED, environment, sandbox
 from tests.cli.test_kill import kill, nothing_runs, state, wait_until
 from tests.cli.test_terminals import Person
@@ -140,6 +140,23 @@ def test_a_directory_as_an_image_never_shows_what_is_hidden(overlayws: Program, 
         done = overlayws("start", *words, env=env, code=125)
         assert "--image" in done.error and os.listdir("/") == before, image
         assert overlayws("list", env=env).out == b""
+
+
+@pytest.mark.gvisor
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can show a directory")
+def test_an_ordinary_user_has_no_directory_as_an_image(overlayws: Program, tmp_path: Path) -> None:
+    words = ["--sandbox", "gvisor", "--image", tmp_path, "--", "true"]
+    assert "only root" in overlayws("start", *words, env=environment("gvisor-alone"), code=125).error
+    assert overlayws("list").out == b""
+
+
+@pytest.mark.gvisor
+def test_where_user_namespaces_are_switched_off_gvisor_says_so(overlayws: Program, tmp_path: Path) -> None:
+    one_more = in_namespace("echo 1 > /proc/sys/user/max_user_namespaces", tmp_path, own_users=True)
+    enter = [*one_more, "unshare", "--user", "--map-user=1234", "--map-group=1234"]  # where we are not root
+    words = ["--sandbox", "gvisor", "--backend", "copy", "--", "true"]
+    done = overlayws("start", *words, env=environment("gvisor-alone"), enter=enter, code=125)
+    assert "no space left" in done.error or "user namespace" in done.error
 
 
 def test_the_engines_own_socket_is_never_shown(overlayws: Program) -> None:
@@ -337,7 +354,7 @@ def test_a_shell_at_a_terminal(kind: str, overlayws: Program) -> None:
     env = dict(environment(kind))
     shell = ["bash", "--norc", "--noediting"]  # whose line editing gVisor of 2022 cannot
     person = Person(overlayws, "start", "--name", "s", *sandbox(kind), "--", *shell, env=env)
-    person.waits_for("$ ")
+    person.waits_for("# " if (kind, os.geteuid() == 0) == ("gvisor-alone", False) else "$ ")
     person.resizes(33, 99)
     person.types("echo $((6 * 7)) > new; [ -t 0 ] && echo at-a-$TERM; stty size; echo e\\nd\r")
     person.waits_for("\nend\r\n")
