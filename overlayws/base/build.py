@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from overlayws.atomic import fsync_path
 from overlayws.base import fingerprint
 from overlayws.base.contents import Scan, blocked, spared
 from overlayws.base.files import Copied, user_xattrs
@@ -130,6 +131,7 @@ def copy_base(
                 os.fchmod(target, stat.S_IMODE(mode) & 0o777 | 0o700)
                 noted = {**(meta or {}), "fingerprint": mark}
                 manifest.finish(found.hidden, found.skipped, copied.findings, noted)
+            fsync_path(base.manifest)
         finally:
             os.close(target)
     except OSError as error:

@@ -41,7 +41,7 @@ def build_live(
     ``directory`` exists and is empty. With ``scan`` the content of every visible file is judged, which reads it.
     Raises as ``build_base``.
     """
-    started = _begin()
+    started = time.time_ns()
     base = Base(directory / OWN, directory / "manifest.db")
     seen = 0
 
@@ -67,8 +67,9 @@ def build_live(
         base.lowerdir.mkdir(mode=0o700)
     finish_own(workspace, directory)
     meta = {STARTED: str(started), "files": str(found.count())}
-    write_rows(base.manifest, rows, found.hidden, found.skipped, findings, meta)
+    write_rows(base.manifest, rows, found.hidden, found.skipped, findings, meta, durable=False)
     write_names(base.manifest, found)
+    _wait_until_past(started)
     return Base(base.lowerdir, base.manifest, (*judge.rules.warnings, *warnings(found, findings)))
 
 
@@ -85,16 +86,16 @@ def finish_own(workspace: Path, directory: Path) -> None:
 def _forthcoming(found: Found, judge: Judge) -> list[str]:
     """Names at the top that are not there and would be hidden: the repository and the secrets with a fixed name."""
     there = next((listed.names for listed in found.directories if not listed.path), {})
-    names = [name for name in fixed_names() if judge.rules.hidden_path(name, False).hidden]
+    names = fixed_names()
+    if judge.rules.rules or not judge.rules.hidden_path(names[0], False).hidden:  # else nothing shows one of them
+        names = [name for name in names if judge.rules.hidden_path(name, False).hidden]
     return [name for name in (".git", *names) if name not in there]
 
 
-def _begin() -> int:
-    """The moment of the start, in ns: what is touched from now on has a later ctime."""
-    started = time.time_ns()
+def _wait_until_past(started: int) -> None:
+    """Until what is touched has a later ctime than ``started``, in ns: no program was started before."""
     while now_ns() <= started:
         time.sleep(0.001)
-    return started
 
 
 def _inspect(

@@ -44,11 +44,15 @@ def write_rows(
     skipped: Iterable[tuple[str, Kind]],
     findings: Iterable[Finding] = (),
     meta: Mapping[str, str] = MappingProxyType({}),
+    *,
+    durable: bool = True,
 ) -> None:
     """As ``write_manifest``, from rows as they are stored (fastest if sorted by path)."""
     with ManifestWriter(path) as manifest:
         manifest.add(rows)
         manifest.finish(hidden, skipped, findings, meta)
+    if durable:
+        fsync_path(path)
 
 
 class ManifestWriter:
@@ -58,7 +62,6 @@ class ManifestWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         with _as_oserror():
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = OFF")  # the file is new: there is nothing to roll back to
@@ -89,7 +92,7 @@ class ManifestWriter:
         findings: Iterable[Finding],
         meta: Mapping[str, str],
     ) -> None:
-        """Write the rest, and make the file durable."""
+        """Write the rest; the file is whole, but not durable yet."""
         db = self._db
         with _as_oserror():
             db.executemany("INSERT INTO meta VALUES (?, ?)", {**meta, "schema": str(SCHEMA)}.items())
@@ -104,7 +107,6 @@ class ManifestWriter:
             db.executemany("INSERT INTO skipped VALUES (?, ?)", ((os.fsencode(p), k.value) for p, k in skipped))
             db.execute("COMMIT")
             db.close()
-        fsync_path(self._path)
 
 
 @contextmanager

@@ -11,9 +11,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 
 from overlayws.filter import keyfile
 from overlayws.filter.automaton import Automaton, State
+from overlayws.filter.chars import Branch
 from overlayws.filter.ignorefile import Rule
 from overlayws.filter.keyfile import Read
 from overlayws.filter.pattern import compile_pattern
@@ -115,10 +117,10 @@ class SecretNames:
     """The built-in rules, matched with a state per folder (see ``automaton.py``)."""
 
     def __init__(self) -> None:
-        patterns = [(secret, name) for secret in SECRETS for name in secret.names.split()]
+        patterns = _compiled()
         self._secrets = [secret for secret, _ in patterns]
         self._rules = {secret.id: Rule(secret.id, False, BUILT_IN, 0) for secret in SECRETS}
-        self.top: State = Automaton(compile_pattern("**/" + name) for _, name in patterns).start
+        self.top: State = Automaton(branches for _, branches in patterns).start
 
     def below(self, folder: State, name: str) -> State:
         """The state for what is in the folder ``name`` of ``folder``."""
@@ -165,14 +167,24 @@ class SecretNames:
         return None
 
 
+@cache
+def _compiled() -> list[tuple[Secret, tuple[Branch, ...]]]:
+    return [(secret, compile_pattern("**/" + name)) for secret in SECRETS for name in secret.names.split()]
+
+
 def _core(name: str) -> str:
     """The longest text that every file name which the pattern ``name`` matches has in it."""
     last = name.rpartition("/")[2]
     return max(re.split(r"\*|\[[^]]*\]", last), key=len)
 
 
+def _shortest(cores: Collection[str]) -> tuple[str, ...]:
+    """Those of ``cores`` that no other one is part of: a name that holds one of ``cores`` holds one of them."""
+    return tuple(core for core in cores if not any(other != core and other in core for other in cores))
+
+
 # A copy's name has the name of what it is a copy of in it, so this holds for copies too.
-_CORES = tuple({_core(name) for secret in SECRETS for name in secret.names.split()} | _GIT_NAMES)
+_CORES = _shortest({_core(name) for secret in SECRETS for name in secret.names.split()} | _GIT_NAMES)
 
 
 def suspicious(names: Collection[str]) -> list[str]:

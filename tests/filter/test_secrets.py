@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from overlayws.filter.match import Filter
-from overlayws.filter.secrets import SECRETS, copied_names
+from overlayws.filter.secrets import SECRETS, copied_names, suspicious
 
 RULES = Filter()
 
@@ -128,3 +128,14 @@ def test_only_names_that_need_it_are_read() -> None:
 
     for path in ("a.py", ".env", "x.p12", "README.md"):
         RULES.hidden_path(path, False, unwanted)
+
+
+def test_whatever_a_rule_hides_by_its_name_is_asked_for() -> None:
+    """``suspicious`` looks at all names of a folder at once; what it leaves out nobody looks at."""
+    names = [
+        name.replace("*", "x").replace("[0-9]", "7").rpartition("/")[2] for s in SECRETS for name in s.names.split()
+    ]
+    for name in names:
+        for variant in (name, name.upper(), f"{name}~", f".{name}.swp", f"Copy of {name}", f"{name} (1)"):
+            assert suspicious(["ordinary.py", variant, "other.txt"]) == [variant]
+    assert suspicious(["ordinary.py", "other.txt"]) == []
