@@ -116,8 +116,7 @@ def _described(client: Any, spec: RunSpec, runtime: Runtime | None, canary: Cana
     if not image:
         view = root_view()
         image = ensured(client, view)
-    with explained(f"image {one_line(image)}"):
-        about = client.inspect_image(image)
+    about = _image(client, image)
     check_places(spec, about.get("Config") or {})
     root = os.geteuid() == 0
     return Container(
@@ -133,6 +132,20 @@ def _described(client: Any, spec: RunSpec, runtime: Runtime | None, canary: Cana
         view=view,
         gvisor=runtime is not None,
     )
+
+
+def _image(client: Any, image: str) -> dict[str, Any]:
+    from docker.errors import ImageNotFound
+
+    with explained(f"image {one_line(image)}"):
+        try:
+            found: dict[str, Any] = client.inspect_image(image)
+        except ImageNotFound:
+            raise EngineError(
+                f"No such image on the container engine: {one_line(image)}",
+                hint=f"docker pull {one_line(image)}, or overlayws image import DIRECTORY {one_line(image)}",
+            ) from None
+    return found
 
 
 def _source(stack: ExitStack, client: Any, mount: Mount, label: dict[str, str]) -> dict[str, str]:

@@ -92,6 +92,8 @@ def run(
                 check_entered(mount)
             except MountError as why:
                 raise NotStartedError(why.message, hint=why.hint) from error
+            if spec.image and "/bin/sh" in error.message and "no such file" in error.message:
+                error.hint = f"the command is started by a shell: choose an image with a /bin/sh, not {spec.image}"
             raise
         result = prepared.concluded(result)
     return result if watch is None else replace(result, disk=watch.conclude(result.exit_code))

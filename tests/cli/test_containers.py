@@ -53,6 +53,7 @@ def test_a_container_of_an_imported_image(overlayws: Program, root_file_system: 
         overlayws("image", "import", root_file_system, name, env=env)
         done = overlayws("start", "--name", "t", *words, env=env, code=125)
         assert "/bin/sh" in done.error and "no such file" in done.error
+        assert done.err.splitlines()[-1].startswith("hint: the command is started by a shell")
     finally:
         client.remove_image(name, force=True)
         client.remove_image(identity, force=True)
@@ -67,6 +68,7 @@ def test_a_container_of_an_imported_image(overlayws: Program, root_file_system: 
 def test_an_image_that_is_not_there_is_one_line(words: list[str], complaint: str, overlayws: Program) -> None:
     done = overlayws(*words, env=environment("docker"), code=125)
     assert complaint in done.error
+    assert complaint != "No such image" or "hint: docker pull no-such-image:1, or overlayws image import" in done.err
     assert overlayws("list").out == b""
 
 
