@@ -40,7 +40,7 @@ def _bwrap() -> str | None:
 
 def _fuse() -> str | None:
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "no /dev/fuse"
+        return "/dev/fuse is not there, or not for this user"
     try:
         import fuse  # noqa: F401
     except OSError as error:  # fusepy looks for the library
