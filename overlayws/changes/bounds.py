@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 
+from overlayws.source.entry import Xattrs
+
 WHOLE = 1 << 20  # bytes; a larger file is streamed and never held
 LARGEST = 16 << 30  # bytes; a sparse file of a terabyte takes no disk, but its hash would take an hour
 _HOLES = 16 << 30  # bytes of holes hashed in one scan: a minute
 # Directories can be nested so that their paths come to gigabytes: 1,500 levels of names of 250 bytes are 280 MB.
-_DEEPEST, _LONGEST, _NAMES = 2000, 1 << 16, 128 << 20  # levels; characters of one path, and of all
+_DEEPEST, _LONGEST, _NAMES = 2000, 1 << 16, 128 << 20  # levels; characters of one path, and of all with attributes
 _ROW = 64  # what a change counts besides its path: so a million changes are remembered, in about 800 bytes each
 
 
@@ -45,7 +47,7 @@ class Bounds:
         """Whether something was not remembered."""
         return self._names < 0
 
-    def remembers(self, path: str) -> bool:
-        """Whether there is room for one more change."""
-        self._names -= len(path) + _ROW
+    def remembers(self, path: str, xattrs: Xattrs = ()) -> bool:
+        """Whether there is room for one more change, and what it holds besides its path."""
+        self._names -= len(path) + _ROW + sum(len(name) + len(value) for name, value in xattrs)
         return self._names >= 0

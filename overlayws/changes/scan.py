@@ -376,7 +376,7 @@ class _Scan:
         return self._lists.mode(path, fd, mode, names), xattrs
 
     def _change(self, path: str, before: Entry | None, after: Entry | None, content: Content = NO_CONTENT) -> None:
-        if self._bounds.remembers(path):
+        if self._bounds.remembers(path, after.xattrs if after is not None else ()):
             said = flags(path, before, after, self._hidden, content)
             if self._manifest.drifted(path):
                 said = (*said, "drift")

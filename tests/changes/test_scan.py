@@ -296,6 +296,18 @@ def test_more_names_than_memory_is_for_are_a_problem(tmp_path: Path, monkeypatch
     assert len(changeset.changes) == 125
 
 
+def test_attributes_count_as_what_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four kilobytes of them on each of a million empty files would be twenty gigabytes of diff."""
+    monkeypatch.setattr("overlayws.changes.bounds._NAMES", 200_000)
+    case = make_case(tmp_path, {}, {f"file{n:04}": "" for n in range(500)})
+    for name in os.listdir(case.layer.upperdir):
+        os.setxattr(case.layer.upperdir / name, "user.note", bytes(3000))
+    changeset = case.scan()
+    (problem,) = changeset.problems
+    assert str(problem) == "'.': more changes than can be captured: 65 are"
+    assert len(changeset.changes) == 65
+
+
 def test_a_hundred_sparse_files_do_not_take_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("overlayws.changes.bounds._HOLES", 64 << 20)
     case = make_case(tmp_path, {})
