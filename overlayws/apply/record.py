@@ -42,7 +42,7 @@ class Node:
     uid: int
     gid: int
     digest: str | None = None  # SHA-256 of a file, where it is known
-    xattrs: Values = ()  # of a directory that is removed: all; where attributes are set: those that are
+    xattrs: Values = ()  # of a directory that is removed: all; of a new file, or where some are set: those
 
     def is_at(self, st: os.stat_result) -> bool:
         """Whether ``st`` is this inode, and nobody wrote to it. rename(2) changes the ctime, so it does not count."""

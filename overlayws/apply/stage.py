@@ -115,7 +115,7 @@ def stage_step(ground: Ground, step: Step, stage: int, slot: int, theirs: Conten
         for key, value in step.xattrs:
             os.setxattr(out, key, value)
         os.fchmod(out, step.mode)
-        return node_of(os.fstat(out), digest)
+        return node_of(os.fstat(out), digest, step.xattrs)
     finally:
         os.close(out)
 

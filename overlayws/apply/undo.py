@@ -52,6 +52,7 @@ def look(
     """What is there right after all moves; those that lock a directory are still to come. Raises OSError."""
     locked = {move.path: move.new.mode for move in record.moves if move.locks and move.new is not None}
     digests = {m.path: m.new.digest for m in record.moves if m.op in ("put", "swap") and m.new is not None}
+    given = {m.path: m.new.xattrs for m in record.moves if m.new is not None}
     nodes: dict[str, Node | None] = {}
     for step in record.moves:
         if step.path in nodes:
@@ -61,7 +62,7 @@ def look(
             nodes[step.path] = None
             continue
         mode = locked.get(step.path, ground.directories.true_mode(step.path, now))
-        nodes[step.path] = node_of(now, digests.get(step.path), mode=mode)
+        nodes[step.path] = node_of(now, digests.get(step.path), given.get(step.path, ()), mode=mode)
     times = {}
     for path, _ in record.times:
         now = os.fstat(ground.directories.root) if not path else _at(ground, path)
@@ -135,9 +136,24 @@ def _same(ground: Ground, path: str, node: Node, now: os.stat_result) -> bool:
     if node.kind is not Kind.FILE or node.untouched(now):
         return node.kind is Kind.DIRECTORY or node.is_at(now)
     if node.digest is None:
-        return node.is_at(now)
+        return node.is_at(now) and _has_set(ground, path, node)
     # Saved again with the same content, or renamed away and back.
-    return now.st_size == node.size and _digest(ground, path) == node.digest
+    return now.st_size == node.size and _digest(ground, path) == node.digest and _has(ground, path, node)
+
+
+def _has_set(ground: Ground, path: str, node: Node) -> bool:
+    """Whether the attributes that were set there are still what they were set to."""
+    parent, name = split(path)
+    with opened(ground.directories.open(parent), name) as (_, link):
+        return all(xattr(link, key) == value for key, value in node.xattrs)
+
+
+def _has(ground: Ground, path: str, node: Node) -> bool:
+    """Whether a file that was written has the user's attributes that it was written with, and no others."""
+    parent, name = split(path)
+    with opened(ground.directories.open(parent), name) as (_, link):
+        own = {key: value for key, value in all_xattrs(link) if key.startswith("user.")}
+        return own == {key: value for key, value in node.xattrs if key.startswith("user.")}
 
 
 def _digest(ground: Ground, path: str) -> str:

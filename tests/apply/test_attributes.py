@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import overlayws
+from overlayws.apply.execute import EditedError
 from overlayws.changes.change import unsaid
 from overlayws.session.session import Session
 from overlayws.session.store import Store
@@ -101,3 +102,41 @@ def test_names_of_attributes_steer_nothing_and_are_few() -> None:
     after = Entry(Kind.FILE, 0o644, 1, "0" * 64, xattrs=tuple(sorted((name, b"") for name in names)))
     line = unsaid(None, after)
     assert line == 'attributes "user.\\u001b[2J", "user.a\\nb", "user.x" and 1 more'
+
+
+@pytest.mark.parametrize("session", ["copy"], indirect=True)
+@pytest.mark.parametrize("xattrs", [False, True])
+@pytest.mark.parametrize("path", ["b", "n", "a"])
+@pytest.mark.parametrize("edit", ["set", "removed", "another"])
+def test_attributes_that_were_edited_since_are_never_undone(
+    edit: str, path: str, xattrs: bool, session: Session, tmp_path: Path
+) -> None:
+    store, ws = Store(tmp_path / "state"), session.workspace
+    overlayws.apply(session, store=store, xattrs=xattrs)
+    here = sorted(name for name in os.listxattr(ws / path) if name.startswith("user."))
+    if edit == "another" or not here:
+        os.setxattr(ws / path, "user.mine", b"edited")
+    elif edit == "set":
+        os.setxattr(ws / path, here[0], b"edited")
+    else:
+        os.removexattr(ws / path, here[0])
+    before = snapshot(ws)
+    if path == "a" and (edit == "another" or not xattrs):  # of which undo touches nothing that was edited
+        overlayws.undo(session, store=store)
+        assert snapshot(ws)["a"][5] == before["a"][5] or edit == "another"
+        return
+    with pytest.raises(EditedError) as refused:
+        overlayws.undo(session, store=store)
+    assert path in refused.value.message and snapshot(ws) == before
+
+
+@pytest.mark.parametrize("session", ["copy"], indirect=True)
+def test_a_file_that_was_linked_meanwhile_is_still_undone(session: Session, tmp_path: Path) -> None:
+    store, ws = Store(tmp_path / "state"), session.workspace
+    before = snapshot(ws)
+    overlayws.apply(session, store=store, xattrs=True)
+    for path in ("b", "n", "plain"):  # a new ctime
+        os.link(ws / path, tmp_path / "other")
+        os.unlink(tmp_path / "other")
+    overlayws.undo(session, store=store)
+    assert snapshot(ws) == before

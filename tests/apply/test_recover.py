@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,15 +19,6 @@ from overlayws.apply.transaction import run
 from tests.apply.build import Case, make_case, paths, snapshot, tree
 from tests.apply.crash import in_child
 from tests.apply.test_crash import BASE, THEIRS
-
-
-@pytest.fixture(params=["same-mount", "cross-mount"])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    if request.param == "same-mount":
-        yield make_case(tmp_path, BASE, THEIRS)
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as state:
-        yield make_case(tmp_path, BASE, THEIRS, state=Path(state))
 
 
 def crash(case: Case, monkeypatch: pytest.MonkeyPatch, work: Callable[[], object] | None = None) -> None:

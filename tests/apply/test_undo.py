@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,6 @@ from overlayws.errors import UntrustedError
 from tests.apply.build import Case, make_case, snapshot, tree
 from tests.apply.test_crash import BASE, THEIRS
 from tests.trees import Dir
-
-
-@pytest.fixture(params=["same-mount", "cross-mount"])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
-    if request.param == "same-mount":
-        yield make_case(tmp_path, BASE, THEIRS)
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as state:
-        yield make_case(tmp_path, BASE, THEIRS, state=Path(state))
 
 
 @pytest.mark.parametrize("path", ["mod", "d2f", "f2d/in", "exe", "xattr", "new/file"])
