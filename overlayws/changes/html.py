@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
+from overlayws.changes.acls import told as told_lists
 from overlayws.changes.change import ChangeSet, unsaid
 from overlayws.changes.escape import quoted_path, visible
 from overlayws.changes.links import told as told_links
@@ -66,6 +67,9 @@ def _parts(
         yield f'<p class="p">{_text(line)}</p>\n'
     if changeset.links:
         yield f'<p class="p">hard links, of which apply makes a file each: {_text(told_links(changeset.links))}</p>\n'
+    if changeset.access_lists:
+        lists = told_lists(changeset.access_lists)
+        yield f'<p class="p">access lists, which are never applied: {_text(lists)}</p>\n'
     yield "<table><tr><th>path<th>what<th>added<th>removed<th>flags</tr>\n"
     for row in rows:
         name = quoted_path(row.path) if row.old is None else f"{quoted_path(row.old)} => {quoted_path(row.path)}"

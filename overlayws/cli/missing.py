@@ -80,7 +80,7 @@ def _not_shown(session: Session, found: str) -> list[str]:
 def _installation(directory: str) -> str | None:
     """What holds ``directory``, where that holds nothing else: not the home itself, nor what is everybody's in it."""
     above = Path(directory).parent
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))  # "~" where a user has none
     shared = above in (home, home / ".local", Path("/")) or above in home.parents
     return None if os.path.basename(directory) != "bin" or shared else os.fspath(above)
 

@@ -22,6 +22,7 @@ def status_command(session: str | None, as_json: bool) -> None:
       overlayws status
       overlayws status calm-otter --json
     """
+    from overlayws.changes.acls import told as told_lists
     from overlayws.changes.links import told
     from overlayws.session.record import as_dict
 
@@ -34,7 +35,12 @@ def status_command(session: str | None, as_json: bool) -> None:
     if as_json:
         data = {"schema": "overlayws.status/1", **as_dict(found)}
         if changeset is not None:
-            data |= {"digest": changeset.digest, "changes": len(changeset.changes), "hard_links": len(changeset.links)}
+            data |= {
+                "digest": changeset.digest,
+                "changes": len(changeset.changes),
+                "hard_links": len(changeset.links),
+                "access_lists": len(changeset.access_lists),
+            }
         click.echo(json.dumps(data, indent=2))
         return
     click.echo(f"session    {found.name}")
@@ -51,6 +57,8 @@ def status_command(session: str | None, as_json: bool) -> None:
             click.echo(f"           {line}")
         if changeset.links:
             click.echo(f"linked     {told(changeset.links)}")
+        if changeset.access_lists:
+            click.echo(f"lists      {told_lists(changeset.access_lists)} (access lists, never applied)")
         click.echo(f"digest     {changeset.digest}")
         if changeset.changes:
             next_steps(f"overlayws diff {found.name}", f"overlayws apply {found.name}")

@@ -100,7 +100,7 @@ class Receiver:
             self._result = Received(f"{type(error).__name__}: {error}")
         finally:
             with suppress(OSError):
-                (self._directory / NO).write_text(self._result.reason)
+                (self._directory / NO).write_bytes(self._result.reason.encode("utf-8", "replace"))
             # Whoever still writes gets EPIPE, and ends.
             os.close(self._answers)
             self._answers = -1

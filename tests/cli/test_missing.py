@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from overlayws.cli.missing import _installation
 from tests.cli.conftest import Program
 from tests.trees import File, Symlink, make_tree
 
@@ -91,3 +92,9 @@ def test_a_name_that_would_steer_the_terminal_is_written_out(overlayws: Program,
     make_tree(tmp_path, {"to\x1b[2Jols/tool": TOOL})
     err = overlayws("start", "--", "tool", env=on_path(tmp_path / "to\x1b[2Jols"), code=127).err
     assert "\\x1b[2Jols" in hint(err) and "\x1b[2J" not in err
+
+
+def test_a_user_without_a_home_gets_a_hint_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)  # of which the machine knows nothing
+    assert _installation("/opt/tool/bin") == "/opt/tool"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.apply.test_attributes import acl
 from tests.cli.conftest import BACKEND, PROGRAM, Program
 from tests.trees import File, make_tree
 
@@ -144,3 +146,15 @@ def test_hard_links_are_told_everywhere(overlayws: Program) -> None:
     done = overlayws("apply", "s", "--yes", "--json")
     assert json.loads(done.out)["notes"] == [f"hard links become files of their own: {names}"]
     assert done.err.count("hard links become") == 1 and (overlayws.cwd / "n").stat().st_nlink == 1
+
+
+def test_access_lists_are_told_everywhere(overlayws: Program) -> None:
+    program = f"import os, struct\n{inspect.getsource(acl)}\nopen('n\\x1b', 'w').close()\n"
+    program += "os.setxattr('n\\x1b', 'system.posix_acl_access', acl())"
+    overlayws("start", "--name", "s", "--", "python3", "-c", program)
+    name = '"n\\033"'
+    assert f"lists      {name} (access lists, never applied)\n" in overlayws("status", "s").out.decode()
+    assert json.loads(overlayws("status", "s", "--json").out)["access_lists"] == 1
+    assert f"access lists, which are never applied: {name}\n" in overlayws("diff", "s", "--stat").err
+    overlayws("diff", "s", "--html", "page.html")
+    assert "access lists, which are never applied: &quot;n\\033&quot;" in (overlayws.cwd / "page.html").read_text()
