@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import secrets
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ _MODULES = (
     "run.inside",
 )  # fmt: skip
 _START = f"import sys; sys.path[:0] = [{CODE!r}]; from overlayws.run.inside import main; sys.exit(main())"
+_MOST_NAMES = 50_000
 _FULL = 1 << 18  # bytes that are left of a memory that is as good as full
 _LEAST_INODE = 512  # bytes that gVisor needs for a file at the very least: so many fit into its memory
 
@@ -75,7 +77,13 @@ def prepared(spec: RunSpec, mount: Mount, program: list[str], image: str) -> Ite
             Receiver(directory, mount.layer, Marks(TRUSTED_PREFIX), order, most) as receiver,
         ):
             plan: dict[str, Any] = {
-                "runsc": [*program, "--file-access-mounts=exclusive", "--root", os.fspath(directory / "state")],
+                "runsc": [
+                    *program,
+                    "--file-access-mounts=exclusive",
+                    f"--dcache={_names()}",
+                    "--root",
+                    os.fspath(directory / "state"),
+                ],
                 "name": f"overlayws-{secrets.token_hex(8)}",
                 "bundle": os.fspath(directory),
                 "image": image,
@@ -107,6 +115,13 @@ def size_of(limits: Limits) -> int:
     return min(half, limits.disk) if limits.disk else half
 
 
+def _names() -> int:
+    """How many names gVisor may know at a time (by itself 1,000 for each mount); what is beyond is asked of its gofer
+    each time. A name costs the gofer two descriptors, and its limit is ours."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return _MOST_NAMES if limit == resource.RLIM_INFINITY else min(_MOST_NAMES, limit // 4)
+
+
 def _copy_code(directory: Path) -> None:
     top = Path(overlayws.__file__).parent
     for name in _MODULES:
@@ -131,7 +146,7 @@ def _concluded(result: RunResult, receiver: Receiver, size: int) -> RunResult:
             hint="--capture disk keeps files of any size and with any attributes",
         )
     if received.free < _FULL:
-        note = f"the memory for changes was full: {_mebibytes(size)}, half of the sandbox's (see --memory)"
+        note = f"the memory for changes was full: {_mebibytes(size)} (half of --memory, or --disk)"
         return replace(result, notes=(*result.notes, note))
     return result
 
