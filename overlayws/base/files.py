@@ -93,7 +93,7 @@ class _Copier:
         self._dev = os.fstat(target).st_dev
         self._umask = _umask()
         self._source = self._made = -1  # the directory, there and here
-        self._batch: list[tuple[str, os.stat_result, bytes, Xattrs]] = []
+        self._batch: list[tuple[str, int, os.stat_result, bytes, Xattrs]] = []
 
     def copy(self, parent: str, names: Sequence[str]) -> int:
         """Copy the files ``names`` of the directory ``parent``. How many these are."""
@@ -108,10 +108,11 @@ class _Copier:
             for name in names:
                 self._missed(prefix + name, error)
         finally:
-            for fd in (self._source, self._made):
+            for fd in (self._source, self._made, *(read[1] for read in self._batch)):
                 if fd >= 0:
                     os.close(fd)
             self._source = self._made = -1
+            self._batch = []
         return len(names)
 
     def _copy(self, prefix: str, names: Sequence[str]) -> None:
@@ -122,10 +123,7 @@ class _Copier:
             except OSError as error:
                 self._missed(prefix + name, error)
                 continue
-            try:
-                held += self._take(prefix, name, fd)
-            finally:
-                os.close(fd)
+            held += self._take(prefix, name, fd)
             if held > _BATCH_BYTES or len(self._batch) == _BATCH_FILES:
                 self._write_batch(prefix)
                 held = 0
@@ -139,39 +137,58 @@ class _Copier:
             raise error
 
     def _take(self, prefix: str, name: str, fd: int) -> int:
-        """Read a small file into the batch, copy any other one at once. The bytes that are held for it."""
-        st = os.fstat(fd)
-        size = st.st_size
-        if size > _BATCHED or not stat.S_ISREG(st.st_mode) or may_reflink(st.st_dev, self._dev):
-            self._file(prefix + name, name, fd)
-            return 0
-        xattrs, data = user_xattrs(fd), _read(fd, size)
-        if not _same(st, os.fstat(fd)):
-            self._file(prefix + name, name, fd)
-            return 0
-        self._batch.append((name, st, data, xattrs))
-        return size
+        """Read a small file into the batch, copy any other one at once. Closes ``fd``, or has the batch hold it where
+        blocks may be shared. The bytes that are held for it."""
+        try:
+            st = os.fstat(fd)
+            size = st.st_size
+            if size > _BATCHED or not stat.S_ISREG(st.st_mode):
+                self._file(prefix + name, name, fd)
+                return 0
+            xattrs, data = user_xattrs(fd), _read(fd, size)
+            if may_reflink(st.st_dev, self._dev):
+                self._batch.append((name, fd, st, data, xattrs))
+                fd = -1
+            elif _same(st, os.fstat(fd)):
+                self._batch.append((name, -1, st, data, xattrs))
+            else:
+                self._file(prefix + name, name, fd)
+                return 0
+            return size
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def _write_batch(self, prefix: str) -> None:
-        batch, self._batch = self._batch, []
-        scan, clock, rows = self._scan, self._clock, self.done.rows
-        clean = scan.clean(prefix, [(name, data) for name, _, data, _ in batch]) if scan and batch else None
-        for number, (name, st, data, xattrs) in enumerate(batch):
+        scan, clock, rows, batch = self._scan, self._clock, self.done.rows, self._batch
+        clean = scan.clean(prefix, [(read[0], read[3]) for read in batch]) if scan and batch else None
+        for number, (name, fd, st, data, xattrs) in enumerate(batch):
             path, digest = prefix + name, None
             if clean is not None:
                 if not clean[number]:
-                    self._judged(path, name, st, data, xattrs)
+                    self._judged(path, name, fd, st, data, xattrs)
                     continue
                 digest = sha256(data).hexdigest()  # it is text, or it would not be clean
-            self._write(name, -1, st, data, xattrs)
+            self._write(name, fd, st, data, xattrs)
+            if fd >= 0 and not _same(st, os.fstat(fd)):
+                os.unlink(name, dir_fd=self._made)
+                self._file(path, name, fd)
+                continue
             ino, ctime = st.st_ino, st.st_ctime_ns
             rows.append((
                 path.encode("utf-8", "surrogateescape"), "file", st.st_mode & 0o777, st.st_size, None,
                 pack(xattrs) if xattrs else None, signed(st.st_dev), ino if ino < 1 << 63 else signed(ino),
                 st.st_mtime_ns, ctime if settled(ctime, clock) else 0, digest, None,
             ))  # fmt: skip
+        self._batch = []
+        for _, fd, *_ in batch:
+            if fd >= 0:
+                os.close(fd)
 
-    def _judged(self, path: str, name: str, st: os.stat_result, data: bytes, xattrs: Xattrs) -> None:
+    def _judged(self, path: str, name: str, fd: int, st: os.stat_result, data: bytes, xattrs: Xattrs) -> None:
+        if fd >= 0:
+            self._file(path, name, fd)
+            return
         assert self._scan is not None
         said = self._scan.judge(path, data)
         self._show(name, -1, st, data, xattrs, said)

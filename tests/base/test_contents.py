@@ -228,7 +228,8 @@ def test_what_is_written_again_and_again_while_it_is_copied_is_shown_as_it_was_j
     """Where bytes are shared between files, a clone may hold others than those that were looked at."""
     from overlayws.base import contents
 
-    make_tree(tmp_path / "ws", {"app.py": "clean = 1\n" * 10})
+    clean = 'password = "changeme"\n' * 5  # the screen does not pass it, but nothing is found
+    make_tree(tmp_path / "ws", {"app.py": clean})
     judged = contents.Scan.judge
 
     def judge_and_write(self: contents.Scan, path: str, data: bytes | None) -> contents.Said:
@@ -236,7 +237,7 @@ def test_what_is_written_again_and_again_while_it_is_copied_is_shown_as_it_was_j
         if data is not None and TOKEN.encode() not in data:
             (tmp_path / "ws/app.py").write_text(f'key = "{TOKEN}"\n')
         else:
-            (tmp_path / "ws/app.py").write_text("clean = 1\n" * 10)
+            (tmp_path / "ws/app.py").write_text(clean)
         return said
 
     monkeypatch.setattr("overlayws.base.contents.Scan.judge", judge_and_write)
@@ -244,6 +245,25 @@ def test_what_is_written_again_and_again_while_it_is_copied_is_shown_as_it_was_j
     base = build(tmp_path)
     assert any("being written" in warning for warning in base.warnings)
     assert TOKEN not in (base.lowerdir / "app.py").read_text()
+
+
+def test_what_is_written_between_a_look_at_many_files_and_their_clones_is_judged_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from overlayws.base import contents
+
+    make_tree(tmp_path / "ws", {"a.py": "a = 1\n", "b.py": "value = 1\n" * 20})
+    looked = contents.Scan.clean
+
+    def look_and_write(self: contents.Scan, prefix: str, files: list[tuple[str, bytes]]) -> list[bool]:
+        said = looked(self, prefix, files)
+        (tmp_path / "ws/b.py").write_text(f'key = "{TOKEN}"\n')
+        return said
+
+    monkeypatch.setattr("overlayws.base.contents.Scan.clean", look_and_write)
+    monkeypatch.setattr("overlayws.base.files.may_reflink", lambda one, other: True)
+    base = build(tmp_path)
+    assert TOKEN not in (base.lowerdir / "b.py").read_text() and "key" in (base.lowerdir / "b.py").read_text()
 
 
 def test_preview_tells_what_a_base_would_be_without_making_one(tmp_path: Path) -> None:
