@@ -55,6 +55,17 @@ def _strace() -> str | None:
     return None if done.returncode == 0 else f"strace cannot trace: {done.stderr.strip()}"
 
 
+def _reflink() -> str | None:
+    if os.geteuid() != 0:
+        return "not root"
+    for kind in ("btrfs", "xfs"):
+        if not shutil.which(f"mkfs.{kind}"):
+            return f"mkfs.{kind} is not installed"
+        if f"\t{kind}\n" not in Path("/proc/filesystems").read_text():
+            return f"the kernel has no {kind}"
+    return None
+
+
 def _conformance() -> str | None:
     return None if (SHARED / "conformance").is_dir() else f"{SHARED}/conformance is not there"
 
@@ -68,6 +79,7 @@ CAPABILITIES: dict[str, Callable[[], str | None]] = {
     "gvisor": engine.gvisor_missing,
     "fuse": _fuse,
     "strace": _strace,
+    "reflink": _reflink,
     "conformance": _conformance,
 }
 
