@@ -208,15 +208,18 @@ class Reader:
 
     def _map(self, size: int, stored: int) -> tuple[tuple[int, int], ...]:
         """The sparse map before the content: a count, then offset and length of each segment, one number a line."""
-        data = self._take(BLOCK)
-        count = _number(data.split(b"\n", 1)[0])
+        data = bytearray(self._take(BLOCK))
+        count = _number(bytes(data.split(b"\n", 1)[0]))
         if count > _MOST_SEGMENTS:
             raise Forged(f"a file of {count} segments")
-        while data.count(b"\n") < 1 + 2 * count:
+        met = data.count(b"\n")
+        while met < 1 + 2 * count:
             if len(data) > _MOST_SEGMENTS * 64:
                 raise Forged("a sparse map without an end")
-            data += self._take(BLOCK)
-        lines = data.split(b"\n")
+            more = self._take(BLOCK)
+            met += more.count(b"\n")
+            data += more
+        lines = bytes(data).split(b"\n")
         if data.rstrip(b"\0").count(b"\n") != 1 + 2 * count or lines[-1].strip(b"\0"):
             raise Forged("a sparse map that is not plain")
         numbers = [_number(line) for line in lines[1:-1]]

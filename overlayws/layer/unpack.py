@@ -201,6 +201,10 @@ class _Unpacking:
             os.link(first, os.fsencode(name), src_dir_fd=source, dst_dir_fd=self._cursor.fd, follow_symlinks=False)
         except FileNotFoundError:
             raise Forged(f"{_shown(member.path)} is a link to nothing") from None
+        except OSError as error:
+            if error.errno != errno.EMLINK:
+                raise
+            self._found.missed(_shown(member.path))  # more names than this file system gives a file
         finally:
             os.close(source)
 

@@ -229,3 +229,13 @@ def test_a_file_that_shrinks_and_a_directory_that_moves_while_they_are_read(tmp_
     to.end("checkpoint")
     assert unpacked(out.getvalue(), tmp_path).end is not None
     assert len((tmp_path / "new/f").read_bytes()) in (10, 100)
+
+
+def test_more_names_than_a_file_can_have_here_are_told_and_the_rest_is_kept(tmp_path: Path) -> None:
+    most = os.pathconf(tmp_path, "PC_LINK_MAX")
+    if not 0 < most <= 65_000:
+        pytest.skip(f"a file can have {most} names here")
+    links = (Member(b"l%d" % n, "link", target=b"f") for n in range(most + 1))
+    found = unpacked(taped(TOP, (Member(b"f", "file", 0o644, size=1), b"x"), *links), tmp_path, Most(1 << 20, 1 << 20))
+    assert found.unsaved == [repr(f"l{n}") for n in (most - 1, most)]
+    assert (tmp_path / "new/f").stat().st_nlink == most
