@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import subprocess
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,25 +18,38 @@ from tests.apply.test_crash import BASE, THEIRS
 from tests.trees import Dir
 
 
-def _as_user(work: Callable[[], None]) -> int:
-    """Run ``work`` as an ordinary user (as ourselves if we are one)."""
+def _in_a_child(*steps: Callable[[], None]) -> int:
+    """Do ``steps`` in a child, which they may change as they like; its exit status."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            if os.geteuid() == 0:
-                os.setgroups([])
-                os.setgid(65534)
-                os.setuid(65534)
-            work()
+            for step in steps:
+                step()
             code = 0
         except BaseException:
-            import traceback
-
             traceback.print_exc()
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _become_a_user() -> None:
+    """Ordinary; who is one stays so."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+
+def _have_own_mounts() -> None:
+    """A mount namespace: what is mounted goes with the process."""
+    assert ctypes.CDLL(None).unshare(0x00020000) == 0  # CLONE_NEWNS
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
+def _as_user(work: Callable[[], None]) -> int:
+    return _in_a_child(_become_a_user, work)
 
 
 @pytest.fixture
@@ -104,54 +120,32 @@ def test_a_directory_that_the_program_made_writable_is_opened_first(home: Path) 
 
 @pytest.mark.root
 def test_a_read_only_file_system_is_told_before_the_first_write(tmp_path: Path) -> None:
-    import ctypes
-    import subprocess
-
     case = make_case(tmp_path, {"f": "a"}, {"f": "b"})
     plan = case.plan()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            assert ctypes.CDLL(None).unshare(0x00020000) == 0
-            subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-            subprocess.run(["mount", "--bind", case.workspace, case.workspace], check=True)
-            subprocess.run(["mount", "-o", "remount,ro,bind", case.workspace], check=True)
-            with pytest.raises(UnableError, match="read-only file system"):
-                case.execute(plan)
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def work() -> None:
+        subprocess.run(["mount", "--bind", case.workspace, case.workspace], check=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", case.workspace], check=True)
+        with pytest.raises(UnableError, match="read-only file system"):
+            case.execute(plan)
+
+    assert _in_a_child(_have_own_mounts, work) == 0
     assert not case.journals.exists()
 
 
 @pytest.mark.root
 def test_a_mount_below_the_workspace_gets_a_stage_of_its_own(tmp_path: Path) -> None:
-    import ctypes
-    import subprocess
-
     case = make_case(tmp_path, BASE, THEIRS)
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            assert ctypes.CDLL(None).unshare(0x00020000) == 0
-            subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-            where = case.workspace / "gone"
-            subprocess.run(["mount", "-t", "tmpfs", "x", where], check=True)
-            (where / "one").write_text("1")
-            change = [c for c in case.changes if c.path in ("mod", "gone/one")]
-            before = snapshot(case.workspace)
-            journal = case.apply(change)
-            assert not os.listdir(where) and (case.workspace / "mod").read_text() == "b\n"
-            case.undo(journal)
-            assert snapshot(case.workspace) == before
-            code = 0
-        except BaseException:
-            import traceback
 
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    def work() -> None:
+        where = case.workspace / "gone"
+        subprocess.run(["mount", "-t", "tmpfs", "x", where], check=True)
+        (where / "one").write_text("1")
+        change = [c for c in case.changes if c.path in ("mod", "gone/one")]
+        before = snapshot(case.workspace)
+        journal = case.apply(change)
+        assert not os.listdir(where) and (case.workspace / "mod").read_text() == "b\n"
+        case.undo(journal)
+        assert snapshot(case.workspace) == before
+
+    assert _in_a_child(_have_own_mounts, work) == 0
