@@ -150,7 +150,7 @@ def sandbox_of(session: Session) -> Sandbox:
     """The sandbox that the session was started with. Raises DamagedSession where there is none of that name."""
     from overlayws.run.all_sandboxes import SANDBOXES
 
-    return _known(session, "sandbox", SANDBOXES)
+    return _known(session, "sandbox", SANDBOXES)()
 
 
 def _known(session: Session, what: str, known: Mapping[str, T]) -> T:
@@ -286,7 +286,8 @@ def doctor(store: Store | None = None) -> dict[str, Any]:
         why = f"{error.message}; {error.hint}" if isinstance(error, UnableError) else f"{store.home}: {error.strerror}"
         backends = [row(name, why) for name in BACKENDS]
     sandboxes = []
-    for name, sandbox in SANDBOXES.items():
+    for name, load in SANDBOXES.items():
+        sandbox = load()
         by_effect = name in ("docker", "gvisor") and any(one["usable"] for one in backends)
         if by_effect:
             with probing(store.home, ".probe-") as scratch:

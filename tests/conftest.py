@@ -19,6 +19,8 @@ import pytest
 from tests import engine
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# The program is installed by pip, which compiles it. Here it is run from its source, a thousand times: once is enough.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def _root() -> str | None:

@@ -50,7 +50,6 @@ def diff_command(
       overlayws diff calm-otter src/ --stat
       overlayws diff calm-otter > agent.patch && git apply agent.patch
     """
-    from overlayws.changes import html as pages
     from overlayws.changes import render
     from overlayws.changes.acls import told as told_lists
     from overlayws.changes.change import unsaid
@@ -98,6 +97,8 @@ def diff_command(
                 with private_repository(*sides, scratch=scratch, limits=limits) as repository:
                     listed = rows(changeset, repository)
     if html is not None:
+        from overlayws.changes import html as pages
+
         text = pages.page(
             changeset, listed, sections,
             session=session.name, digest=view.whole.digest, left_out=missing, cut=not everything,

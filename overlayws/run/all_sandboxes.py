@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from overlayws.errors import NotStartedError, UsageError
-from overlayws.run import bwrap, docker, gvisor, unconfined
 from overlayws.run.sandbox import Sandbox
 
-SANDBOXES: dict[str, Sandbox] = {"bwrap": bwrap, "docker": docker, "gvisor": gvisor, "none": unconfined}
+
+def _bwrap() -> Sandbox:
+    from overlayws.run import bwrap
+
+    return bwrap
+
+
+def _docker() -> Sandbox:
+    from overlayws.run import docker
+
+    return docker
+
+
+def _gvisor() -> Sandbox:
+    from overlayws.run import gvisor
+
+    return gvisor
+
+
+def _unconfined() -> Sandbox:
+    from overlayws.run import unconfined
+
+    return unconfined
+
+
+# Each is loaded when it is asked for: to load them all took a tenth of what `start` takes.
+SANDBOXES: dict[str, Callable[[], Sandbox]] = {
+    "bwrap": _bwrap, "docker": _docker, "gvisor": _gvisor, "none": _unconfined,
+}  # fmt: skip
 
 # `none` confines nothing: a machine without a sandbox is a reason to stop, not to go on without.
 _AUTOMATIC = ("bwrap",)
@@ -22,8 +51,9 @@ def choose(name: str) -> tuple[str, Sandbox, tuple[str, ...]]:
         raise UsageError(f"unknown sandbox {name!r}", hint=f"one of: auto, {', '.join(SANDBOXES)}")
     passed_over: list[str] = []
     for candidate in _AUTOMATIC if name == "auto" else (name,):
-        reason = SANDBOXES[candidate].unusable()
+        sandbox = SANDBOXES[candidate]()
+        reason = sandbox.unusable()
         if reason is None:
-            return candidate, SANDBOXES[candidate], tuple(passed_over)
+            return candidate, sandbox, tuple(passed_over)
         passed_over.append(f"sandbox {candidate} cannot be used here: {reason}")
     raise NotStartedError("; ".join(passed_over), hint=_HINT)

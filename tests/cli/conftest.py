@@ -32,8 +32,9 @@ assert {str(param.values[0]) for param in BACKEND} <= set(BACKENDS)
 
 
 def heeding_interrupts() -> None:
-    """As in a process that a shell starts: workers of pytest-xdist ignore SIGINT, and that is inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """As in a process that a shell starts: workers of pytest-xdist ignore SIGINT, nohup SIGHUP, and that is inherited."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 _OPTIONS: dict[str, Any] = {

@@ -68,7 +68,7 @@ class Weakened:
 
     @contextmanager
     def prepared(self, spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
-        with SANDBOXES[self._name].prepared(spec, mount) as prepared:
+        with SANDBOXES[self._name]().prepared(spec, mount) as prepared:
             if self._name == "bwrap":
                 prepared = dataclasses.replace(prepared, launch=self.launch(spec, mount.merged))
             yield prepared

@@ -103,7 +103,7 @@ def test_auto_never_takes_none(monkeypatch: pytest.MonkeyPatch) -> None:
         def unusable(self) -> str:
             return "no user namespaces"
 
-    monkeypatch.setitem(all_sandboxes.SANDBOXES, "bwrap", Unusable())  # type: ignore[arg-type]
+    monkeypatch.setitem(all_sandboxes.SANDBOXES, "bwrap", Unusable)  # type: ignore[arg-type]
     for name in ("auto", "bwrap"):
         with pytest.raises(NotStartedError) as raised:
             choose(name)
