@@ -19,7 +19,7 @@ from overlayws.session.record import DamagedSession
 from overlayws.session.session import Session
 from overlayws.session.store import Store
 from overlayws.starting import Confinement as Confinement
-from overlayws.starting import begun, capturing
+from overlayws.starting import begun, capturing, heard, noted
 from overlayws.starting import explain as explain
 from overlayws.starting import preview as preview
 from overlayws.starting import start as start
@@ -80,7 +80,7 @@ def run(
         spec = spec_of(wanted, sandbox, command, home=store.home, caller=os.environ, env=env, timeout=timeout)
         runner.check(spec)
         session = begun(session, spec)
-        result = None
+        result, said = None, list[str]()
         try:
             store.save(session)
             # Only an unconfined program needs the mount at the workspace's own path. For a sandbox (which binds it
@@ -88,8 +88,8 @@ def run(
             # program's own copy, outside of the sandbox.
             at = session.workspace if session.sandbox == "none" else None
             with watched(session, talk), backend.mounted(session.layer, at) as mount:
-                result = runner.run(spec, mount, sandbox, interactive=interactive, notice=talk.warning)
-            session = replace(session, doing="capture")
+                result = runner.run(spec, mount, sandbox, interactive=interactive, notice=heard(talk, said))
+            session = noted(session, said)
             store.save(session)
             session = captured(session, state="captured")
         except UnableError as error:
@@ -106,7 +106,7 @@ def run(
             raise
         except BaseException:
             with suppress(OverlaywsError):
-                store.save(replace(session, state="interrupted", doing="capture"))
+                store.save(replace(noted(session, said), state="interrupted"))
             raise
         done = replace(session.runs[-1], exit_code=result.exit_code, duration=round(result.duration, 3))
         session = replace(session, runs=(*session.runs[:-1], done))

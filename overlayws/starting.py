@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -95,6 +95,12 @@ def start(
     if confinement.image and sandbox_name == "bwrap":
         raise UsageError("--image is for a container, not for bwrap", hint="--sandbox docker or --sandbox gvisor")
     check_capture(confinement.capture, confinement.checkpoint_every, sandbox_name, base)
+    if sandbox_name == "gvisor" and confinement.image.startswith(("./", "../")):  # a path, not an engine's image
+        confinement = replace(confinement, image=os.path.abspath(confinement.image))
+    if confinement.capture == "memory":
+        from overlayws.run.gvisor import check_memory
+
+        check_memory(backend_name, confinement.image)
     for line in (*passed_over, *also_passed_over):
         talk.notice(line)
     talk.notice(f"backend {backend_name}, sandbox {sandbox_name}")
@@ -170,6 +176,22 @@ def begun(session: Session, spec: RunSpec) -> Session:
     """``session`` while the command of ``spec`` runs in it."""
     run = Run(spec.command, now(), kept_in=spec.capture)
     return replace(session, state="running", doing="run", runs=(*session.runs, run))
+
+
+def heard(talk: Talk, said: list[str]) -> Callable[[str], None]:
+    """What warns of a line, and appends it to ``said``."""
+
+    def hear(line: str) -> None:
+        said.append(line)
+        talk.warning(line)
+
+    return hear
+
+
+def noted(session: Session, said: Sequence[str]) -> Session:
+    """``session`` when its last run is over and is to be captured, with what was said of it."""
+    runs = (*session.runs[:-1], replace(session.runs[-1], notices=tuple(said)))
+    return replace(session, doing="capture", runs=runs)
 
 
 @contextmanager

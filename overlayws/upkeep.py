@@ -51,9 +51,14 @@ def settled(store: Store, session: Session, talk: Talk) -> Session:
     from overlayws.apply.recover import recover as recover_journals
 
     if session.doing in ("run", "capture"):
+        from overlayws.run.kept import settle
         from overlayws.run.leftovers import clean
 
         clean(session.outside)  # before anything is read: a container may still be writing
+        try:
+            settle(session.layer)
+        except OSError as error:
+            raise UnableError(f"what its last command changed cannot be put in place: {error}") from error
         check_layer(session)
         talk.warning(f"a command in session {session.name} was interrupted; {_left_of(session)}")
         # Entering and leaving completes the upperdir (the copy backend compares its private copy with the base).
@@ -83,9 +88,11 @@ def _left_of(session: Session) -> str:
     """What is left of an interrupted command's changes."""
     if not session.runs or session.runs[-1].kept_in == "disk":
         return "what it changed until then is kept"
-    from overlayws.run.receive import INCOMPLETE, checkpoint, put_aside
+    from overlayws.run.kept import END, INCOMPLETE, checkpoint, put_aside
 
     when = checkpoint(session.layer)
+    if when == END:
+        return "all that it had changed is kept"
     kept = f"what it had changed at its last checkpoint ({when}) is kept" if when else "what it changed is lost"
     put_aside(session.layer)
     aside = session.directory / INCOMPLETE
@@ -101,11 +108,14 @@ def check_layer(session: Session) -> None:
 
 
 def tidied(session: Session) -> None:
-    """Remove the captures that the session, which was saved, does not use any more. The lock is held."""
+    """Remove what the session, which was saved, does not use any more: captures, and what is known of a command that
+    ended. The lock is held."""
     from overlayws.changes.freeze import drop_others
+    from overlayws.run.kept import forget
 
     with suppress(OSError):  # the next capture tries again
         drop_others(session.captures, session.capture)
+        forget(session.layer)
 
 
 def captured(session: Session, *, state: str) -> Session:

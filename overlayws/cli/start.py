@@ -66,7 +66,7 @@ from overlayws.session.store import Store
 @click.option("--cpus", type=float, metavar="NUMBER", help="Processors, such as 1.5 (containers: 2).")
 @click.option("--pids", type=click.IntRange(min=1), metavar="NUMBER", help="Processes (containers: 100).")
 @click.option("--disk", type=Disk(), metavar="SIZE[,FILES]", help="What the changes may take: 2g, or 2g,50000.")
-@click.option("--image", default="", metavar="NAME", help="A container's root (default: this machine's programs).")
+@click.option("--image", metavar="NAME", help="A container's root (default: this machine's programs).")
 @click.option("--workdir-at", default="", metavar="PATH",
               help="Where the workspace appears inside (containers: /workspace; bwrap: its own path).")  # fmt: skip
 @click.option("--timeout", type=Seconds(), metavar="SECONDS", help="End it after that long.")
@@ -97,7 +97,7 @@ def start_command(
     cpus: float | None,
     pids: int | None,
     disk: tuple[int, int] | None,
-    image: str,
+    image: str | None,
     workdir_at: str,
     timeout: float | None,
     capture: str | None,
@@ -137,10 +137,12 @@ def start_command(
         raise UsageError("--disk 0 is out of range", hint="leave it out, or give a size: 2g")
     if cpus is not None and cpus == 0:
         raise UsageError("--cpus 0 is out of range", hint="leave it out, or give a part of a processor: 0.5")
+    if image == "":
+        raise UsageError("--image '' names no image", hint="leave it out for this machine's own programs")
     limits = Limits(memory or 0, cpus or 0.0, pids or 0, *(disk or (0, 0)))
     shown = tuple(_directory(t) for t in tools)
     kept = (capture or "disk", checkpoint_every)
-    confinement = api.Confinement(sandbox, network, read_only, shown, limits, image, workdir_at, *kept)
+    confinement = api.Confinement(sandbox, network, read_only, shown, limits, image or "", workdir_at, *kept)
     store = upkeep.default_store()
     try:
         with talking() as talk:

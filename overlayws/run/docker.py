@@ -209,17 +209,17 @@ def versions() -> dict[str, str]:
     return {name: found[name] for name in ("engine", "runc") if name in found}
 
 
-def gvisor_runtime() -> Runtime | None:
-    """The engine's runtime that is gVisor, the one named runsc first; None where there is none, or no engine."""
+def gvisor_runtime() -> Runtime | str:
+    """The engine's runtime that is gVisor, the one named runsc first; or why there is none."""
     try:
         runtimes = _about().get("Runtimes") or {}
-    except OverlaywsError:
-        return None
+    except OverlaywsError as error:
+        return error.message
     for name in sorted(runtimes, key=lambda name: (name != "runsc", name)):
         about = runtimes[name]
         if os.path.basename(str(about.get("path", ""))).startswith("runsc"):
             return Runtime(name, tuple(map(str, about.get("runtimeArgs") or ())))
-    return None
+    return "the container engine has no runtime runsc"
 
 
 def _about() -> Any:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from overlayws.errors import NotStartedError, UsageError
+from overlayws.errors import NotStartedError, UnableError, UsageError
 from overlayws.layer.mount import Mount
 from overlayws.layer.outside import owned
 from overlayws.run import bundle, docker, leftovers, memory
@@ -35,8 +35,7 @@ _PLAN = 10
 
 def unusable() -> str | None:
     """Why neither an engine's runtime nor runsc alone can be used, or None."""
-    runtime = docker.gvisor_runtime()
-    return None if runtime is not None else _alone_unusable()
+    return _alone_unusable() if isinstance(docker.gvisor_runtime(), str) else None
 
 
 def place(workspace: str) -> str:
@@ -50,16 +49,12 @@ def prepared(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
     if spec.network == "host":
         raise UsageError("gvisor has no way to the host's network", hint="--sandbox docker or bwrap has")
     runtime = docker.gvisor_runtime()
-    if runtime is not None and not spec.image.startswith("/") and spec.capture == "disk":
+    directory = spec.image.startswith("/")
+    if not isinstance(runtime, str) and not directory and spec.capture == "disk":
         with docker.prepared(spec, mount, runtime) as found:
             yield found
         return
-    if spec.image and not os.path.isdir(spec.image):
-        why = "--capture memory needs runsc alone" if spec.capture == "memory" else "no container engine with gVisor"
-        raise NotStartedError(
-            f"{why}, so {spec.image!r} cannot be an engine's image",
-            hint="name the directory of a root file system, or leave --image out",
-        )
+    check_image(spec.image, spec.capture, runtime if isinstance(runtime, str) else "")
     if reason := _alone_unusable(spec.capture):
         raise NotStartedError(f"gvisor cannot be used here: {reason}", hint="overlayws doctor")
     if spec.capture == "memory":
@@ -68,7 +63,20 @@ def prepared(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
             yield found
         return
     with alone(spec, mount) as found:
-        yield found
+        said = () if directory else (f"gvisor by runsc alone, not by an engine: {runtime}",)
+        yield replace(found, notices=(*said, *found.notices))
+
+
+def check_image(image: str, capture: str, why: str = "no container engine with gVisor") -> None:
+    """Raises NotStartedError where ``image`` is no directory, as runsc alone needs it. ``why`` it is runsc alone."""
+    why = "--capture memory needs runsc alone" if capture == "memory" else why
+    if image and not image.startswith("/"):
+        raise NotStartedError(
+            f"{why}, so {image!r} cannot be an engine's image",
+            hint="name the directory of a root file system (./NAME), or leave --image out",
+        )
+    if image and not os.path.isdir(image):
+        raise NotStartedError(f"--image {image!r} is no directory", hint="name the directory of a root file system")
 
 
 @contextmanager
@@ -140,6 +148,20 @@ def _runsc(program: str) -> list[str]:
         program, f"--platform={platform(program)}", "--network=none", "--ignore-cgroups", "--overlay2=none",
         "--host-uds=open",
     ]  # fmt: skip
+
+
+def check_memory(backend: str, image: str) -> None:
+    """Raises UnableError for what ``--capture memory`` needs and is not there."""
+    try:
+        check_image(image, "memory")
+    except NotStartedError as error:
+        raise UnableError(error.message, hint=error.hint) from None
+    if reason := _alone_unusable("memory"):
+        raise UnableError(reason, hint="--capture disk")
+    if backend != "kernel":
+        raise UnableError(
+            f"--capture memory needs the backend kernel, not {backend}", hint="--backend kernel, or --capture disk"
+        )
 
 
 def _alone_unusable(capture: str = "disk") -> str | None:

@@ -2,12 +2,11 @@
 
 A tape is unpacked beside the upperdir and exchanged with it in one step when its end mark was read and fits. So at any
 moment the upperdir is what it was before the run, or what one checkpoint or the end of the run said. What came of a
-tape without an end is kept aside, for a person to look at.
+tape without an end is kept aside, for a person to look at (kept.py).
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import time
@@ -18,8 +17,6 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
-from overlayws import beneath
-from overlayws.atomic import write_atomic
 from overlayws.errors import UntrustedError
 from overlayws.layer.mount import Layer
 from overlayws.layer.pack import pack
@@ -27,10 +24,10 @@ from overlayws.layer.tape import End, Forged, Member, Reader, Truncated, Writer
 from overlayws.layer.unpack import Most, Unpacked, unpack
 from overlayws.layer.whiteout import Marks
 from overlayws.run.inside import Order
+from overlayws.run.kept import CHECKPOINT, END, INCOMPLETE, UNPACKING, keep, put_aside
 from overlayws.source.remove import remove_tree
 
 ORDERS, ANSWERS, GO, NO = "orders", "answers", "go", "no"  # beside the bundle: two FIFOs, and what begins the command
-UNPACKING, INCOMPLETE, CHECKPOINT = "unpacking", "incomplete", "checkpoint"  # beside the upperdir
 _CHUNK = 1 << 18
 
 
@@ -158,9 +155,7 @@ class Receiver:
         if kind == "torn" or (failed and kind == "checkpoint"):
             remove_tree(top)
         elif not failed:
-            keep(self._layer, top)
-        if kind == "checkpoint" and not failed:
-            write_atomic(self._beside(CHECKPOINT), time.strftime("%H:%M:%S\n").encode("ascii"))
+            keep(self._layer, top, END if kind == "final" else time.strftime("%H%M%S"))
         return kind == "final"
 
 
@@ -198,47 +193,3 @@ class _Bytes:
                 self._data += data
                 return
         raise Truncated("the sandbox ended before all of it was saved")
-
-
-def keep(layer: Layer, made: Path) -> None:
-    """Put ``made``, a whole upperdir beside the layer's, in its place in one step. Raises OSError."""
-    layer.workdir.mkdir(mode=0o700, exist_ok=True)
-    # As after a first mount: the attributes of the top are the program's now (layer/overlay.py).
-    (layer.workdir / "work").mkdir(mode=0o700, exist_ok=True)
-    parent = os.open(layer.upperdir.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            beneath.exchange(parent, made.name, parent, layer.upperdir.name)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOSYS):
-                raise
-            old = f"{made.name}.old"  # a file system without exchange: not in one step
-            os.rename(layer.upperdir.name, old, src_dir_fd=parent, dst_dir_fd=parent)
-            os.rename(made.name, layer.upperdir.name, src_dir_fd=parent, dst_dir_fd=parent)
-            os.rename(old, made.name, src_dir_fd=parent, dst_dir_fd=parent)
-    finally:
-        os.close(parent)
-    remove_tree(made)
-
-
-def put_aside(layer: Layer) -> bool:
-    """Keep what came of a tape without an end as ``incomplete``; whether there is anything."""
-    left = layer.upperdir.with_name(UNPACKING)
-    aside = layer.upperdir.with_name(INCOMPLETE)
-    try:
-        if not os.listdir(left):
-            left.rmdir()
-            return False
-        remove_tree(aside)
-        left.rename(aside)
-        return True
-    except FileNotFoundError:
-        return False
-
-
-def checkpoint(layer: Layer) -> str:
-    """The time of the last checkpoint of a run that did not end, or ""."""
-    try:
-        return layer.upperdir.with_name(CHECKPOINT).read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return ""

@@ -52,7 +52,7 @@ def note(name: str) -> str:
             return text
         if name == "gvisor":
             runtime = docker.gvisor_runtime()
-            if runtime is None:
+            if isinstance(runtime, str):
                 how = "by runsc alone" if gvisor.unusable() is None else "not"
                 return f"{how}; the engine would have it with {_RUNTIME} in /etc/docker/daemon.json"
             ignored = "; limits of memory and processors not enforced (--ignore-cgroups)"

@@ -51,12 +51,16 @@ def as_dict(session: Session) -> dict[str, Any]:
         "limits": asdict(session.limits),
         "capture": session.kept_in,
         "git": "fresh" if session.own_git else "none",
-        "runs": [{**asdict(run), "command": [_text(word) for word in run.command]} for run in session.runs],
+        "runs": [_run_as_dict(run) for run in session.runs],
         "warnings": [_text(warning) for warning in session.warnings],
     }
     if _text(path) != path:
         data["workspace_b64"] = base64.b64encode(os.fsencode(path)).decode()
     return data
+
+
+def _run_as_dict(run: Run) -> dict[str, Any]:
+    return {**asdict(run), "command": list(map(_text, run.command)), "notices": list(map(_text, run.notices))}
 
 
 def _text(text: str) -> str:
@@ -136,4 +140,5 @@ def _run(value: Any) -> Run:
     kept_in = value.get("kept_in", "disk")
     if kept_in not in KEPT_IN:
         raise ValueError("an impossible capture")
-    return Run(tuple(_strings(value["command"])), started, code, duration, kept_in)
+    notices = tuple(_strings(value.get("notices", [])))
+    return Run(tuple(_strings(value["command"])), started, code, duration, kept_in, notices)

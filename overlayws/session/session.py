@@ -23,6 +23,7 @@ class Run:
     exit_code: int | None = None  # None while it runs, or when it was interrupted
     duration: float | None = None  # seconds
     kept_in: str = "disk"  # one of KEPT_IN: where its changes were until its end
+    notices: tuple[str, ...] = ()  # what was said before it began: which way it was confined, what is not enforced
 
 
 @dataclass(frozen=True, slots=True)
