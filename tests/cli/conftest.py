@@ -32,7 +32,7 @@ assert {str(param.values[0]) for param in BACKEND} <= set(BACKENDS)
 
 
 def heeding_interrupts() -> None:
-    """As in a process that a shell starts: pytest-xdist's workers ignore SIGINT, nohup SIGHUP, and that is inherited."""
+    """As in a process a shell starts: pytest-xdist's workers ignore SIGINT, nohup SIGHUP, and that is inherited."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
