@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A container engine of the tests' own, apart from any other of this machine. As root, with docker.io and runsc.
 # Usage: scripts/engine.sh DIRECTORY OWNER-PID [GROUP]
-# Its socket is DIRECTORY/socket (for GROUP, if one is named); DIRECTORY/ready appears when it answers. It runs until the
-# process OWNER-PID is gone or DIRECTORY/stop appears, and leaves nothing: no process, mount or file.
+# Its socket is DIRECTORY/socket (for GROUP, if one is named); DIRECTORY/ready appears when it answers. It runs until
+# the process OWNER-PID is gone or DIRECTORY/stop appears, and leaves nothing: no process, mount or file.
 set -euo pipefail
 directory=$1 owner=$2 group=${3:-root}
 mkdir -p "$directory/data" "$directory/exec"

@@ -94,6 +94,12 @@ class Program:
         cwd, env = options.pop("cwd", self.cwd), self.environment(options.pop("env", None))
         return subprocess.Popen([*PROGRAM, *arguments], cwd=cwd, env=env, **options)
 
+    def ready(self, *arguments: str | bytes | Path, **options: Any) -> subprocess.Popen[bytes]:
+        """Starts it and waits until its command says ``ready``."""
+        child = self.started(*arguments, **options)
+        assert child.stdout and child.stdout.readline() == b"ready\n"
+        return child
+
     def environment(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
         # Buffered output, as users have it: what cannot be written is then met at the very end.
         env = {**os.environ, "PYTHONUNBUFFERED": None, **(changes or {})}

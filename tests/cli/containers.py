@@ -1,13 +1,16 @@
-"""Sandboxes that need more than a program: where each is to be found, and what a test of it must promise."""
+"""Sandboxes that need more than a program: where each is found, what its tests must promise, and what is left of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import engine
+from tests.cli.conftest import Program
 
 NO_ENGINE = "unix:///nonexistent/engine"
 _DOCKER = (pytest.mark.docker,)
@@ -35,3 +38,39 @@ def sandbox(kind: str) -> list[str]:
 def environment(kind: str) -> Mapping[str, str]:
     """The variables by which the program finds, or does not find, the tests' engine."""
     return {"DOCKER_HOST": engine.host() if kind in ("docker", "gvisor") else NO_ENGINE}
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    import docker
+
+    found = docker.APIClient(base_url=engine.host())
+    yield found
+    found.close()
+
+
+def ours(client: Any, program: Program) -> list[str]:
+    """The containers and volumes whose label names a session of ``program``."""
+    filters = {"label": f"overlayws.session={program.session('s')}"}
+    containers = [one["Id"] for one in client.containers(all=True, quiet=True, filters=filters)]
+    return containers + [one["Name"] for one in client.volumes(filters=filters)["Volumes"] or ()]
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                parent = int(Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == pid:
+                found.append(int(name))
+    return found
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path("/proc", str(pid), "cmdline").read_text(errors="replace")
+    except OSError:
+        return ""

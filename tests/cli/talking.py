@@ -16,11 +16,9 @@ class Talking:
 
     def __init__(self, overlayws: Program, before: str, after: str, *options: str) -> None:
         script = f"{before}; echo ready; read line; {after}"
-        self.process = overlayws.started(
+        self.process = overlayws.ready(
             "start", "--name", "s", *options, "--", "sh", "-c", script, stdin=subprocess.PIPE
         )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == b"ready\n"
 
     def until_told(self, what: str) -> None:
         """Wait until the watcher says it."""

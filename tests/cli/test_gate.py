@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Program
-from tests.cli.containers import CONTAINED, environment, sandbox
-from tests.cli.test_containers import children, client, command_line, ours
+from tests.cli.containers import CONTAINED, children, client, command_line, environment, ours, sandbox
 from tests.cli.test_kill import kill, nothing_runs, state, wait_until
 
 __all__ = ["client"]

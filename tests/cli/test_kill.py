@@ -79,8 +79,7 @@ def test_while_the_command_runs(overlayws: Program, workspace: Path, backend: st
     script = (
         "setsid sleep 100 & echo x > new; echo more >> README.md; rm -r docs; echo ready; while :; do sleep 0.1; done"
     )
-    child = overlayws.started("start", "--name", "s", "--backend", backend, "--", "sh", "-c", script)
-    assert child.stdout and child.stdout.readline() == b"ready\n"
+    child = overlayws.ready("start", "--name", "s", "--backend", backend, "--", "sh", "-c", script)
     assert state(overlayws) == "running"
     kill(child)
     nothing_runs(overlayws)
@@ -99,9 +98,8 @@ def test_while_the_copy_backend_captures(overlayws: Program, workspace: Path) ->
     script = "echo x > new; for f in many/*; do echo more >> $f; done; echo ready; read line"
     for delay in (0.0, 0.02, 0.08):
         read, write = os.pipe()
-        child = overlayws.started("start", "--name", "s", "--backend", "copy", "--", "sh", "-c", script, stdin=read)
+        child = overlayws.ready("start", "--name", "s", "--backend", "copy", "--", "sh", "-c", script, stdin=read)
         os.close(read)
-        assert child.stdout and child.stdout.readline() == b"ready\n"
         os.close(write)  # the command ends
         reached(child, overlayws.session("s") / ".upper-next")
         time.sleep(delay)
@@ -217,8 +215,7 @@ def test_the_scratch_of_a_killed_diff_is_swept(overlayws: Program, workspace: Pa
 def test_a_signal_that_asks_nicely_ends_the_command_and_keeps_its_changes(overlayws: Program, workspace: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         name = f"s{number}"
-        child = overlayws.started("start", "--name", name, "--", "sh", "-c", "echo x > new; echo ready; exec sleep 60")
-        assert child.stdout and child.stdout.readline() == b"ready\n"
+        child = overlayws.ready("start", "--name", name, "--", "sh", "-c", "echo x > new; echo ready; exec sleep 60")
         child.send_signal(number)
         child.communicate(timeout=30)
         assert child.returncode == 128 + number and state(overlayws, name) == "captured"

@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Program
+from tests.cli.live import LIVE
 from tests.cli.talking import Start, talking
 from tests.cli.test_promises import PLANTED
 from tests.trees import make_tree
 
 pytestmark = pytest.mark.bwrap
-LIVE = pytest.mark.parametrize(
-    "backend", [pytest.param("kernel", marks=pytest.mark.kernel), pytest.param("userns", marks=pytest.mark.userns)]
-)
 __all__ = ["talking"]  # a fixture
 
 

@@ -165,8 +165,7 @@ def test_what_is_too_large_to_be_read_out_is_said(overlayws: Program) -> None:
 
 def test_a_crash_of_the_sandbox_keeps_what_was_before(overlayws: Program) -> None:
     overlayws(*START, "--", "sh", "-c", "echo 1 > one", env=ENV)
-    child = overlayws.started("run", "s", "--", "sh", "-c", "echo 2 > two; rm one; " + WAIT, env=ENV)
-    assert child.stdout and child.stdout.readline() == b"ready\n"
+    child = overlayws.ready("run", "s", "--", "sh", "-c", "echo 2 > two; rm one; " + WAIT, env=ENV)
     os.kill(sentry(overlayws), signal.SIGKILL)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 4 and b"did not come back whole" in err and b"Traceback" not in err, err
@@ -179,8 +178,7 @@ def test_kill_9_leaves_the_last_checkpoint_and_nothing_else(every: str | None, o
     overlayws(*START, "--", "sh", "-c", "echo 1 > one", env=ENV)
     words = ["--checkpoint-every", every] if every else []
     script = "echo 2 > two; mkdir d; echo 3 > d/three; rm one src/app.py; " + WAIT
-    child = overlayws.started("run", "s", *words, "--", "sh", "-c", script, env=ENV)
-    assert child.stdout and child.stdout.readline() == b"ready\n"
+    child = overlayws.ready("run", "s", *words, "--", "sh", "-c", script, env=ENV)
     session = overlayws.session("s")
     if every:
         wait_until(lambda: (session / "upper/two").exists() and (session / "checkpoint").exists(), "a checkpoint")

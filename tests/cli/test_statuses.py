@@ -44,8 +44,7 @@ def test_a_command_that_takes_too_long_is_ended_and_what_it_changed_is_kept(over
 
 
 def test_interrupting_ends_the_command_and_keeps_what_it_changed(overlayws: Program) -> None:
-    child = overlayws.started("start", "--name", "s", "--", "sh", "-c", "echo x > new; echo ready; exec sleep 60")
-    assert child.stdout and child.stdout.readline() == b"ready\n"
+    child = overlayws.ready("start", "--name", "s", "--", "sh", "-c", "echo x > new; echo ready; exec sleep 60")
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=30)
     assert child.returncode == 130 and b"1 file changed: 1 added" in err and b"Traceback" not in err

@@ -1,0 +1,60 @@
+"""Containers: at a terminal, and ended by signals and by time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.cli.conftest import Program
+from tests.cli.containers import ISOLATED, environment, sandbox
+from tests.cli.test_terminals import Person
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.mark.parametrize("kind", ISOLATED)
+def test_a_shell_at_a_terminal(kind: str, overlayws: Program) -> None:
+    env = dict(environment(kind))
+    shell = ["bash", "--norc", "--noediting"]  # whose line editing gVisor of 2022 cannot
+    person = Person(overlayws, "start", "--name", "s", *sandbox(kind), "--", *shell, env=env)
+    person.waits_for("# " if (kind, os.geteuid() == 0) == ("gvisor-alone", False) else "$ ")
+    person.resizes(33, 99)
+    person.types("echo $((6 * 7)) > new; [ -t 0 ] && echo at-a-$TERM; stty size; echo e\\nd\r")
+    person.waits_for("\nend\r\n")
+    assert b"at-a-xterm-256color" in person.seen and b"33 99" in person.seen
+    person.types("sleep 100\r")
+    time.sleep(1.0)
+    person.types("\x03")
+    person.types("echo interrupted-$?\r")
+    person.waits_for("interrupted-130")
+    person.types("exit 5\r")
+    assert person.leaves() == 5
+    assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
+
+
+@pytest.mark.parametrize("number, script, code, changes", [
+    (signal.SIGINT, "echo x > new; echo ready; sleep 100; echo never", 130, b"A\tnew\n"),
+    (signal.SIGTERM, "trap 'echo x > new; exit 9' TERM; echo ready; while :; do sleep 0.05; done", 9, b"A\tnew\n"),
+], ids=["interrupted without a terminal", "handled by the program"])  # fmt: skip
+@pytest.mark.parametrize("kind", ISOLATED)
+def test_a_signal_ends_it_as_the_program_would_have_it(
+    kind: str, number: int, script: str, code: int, changes: bytes, overlayws: Program
+) -> None:
+    child = overlayws.ready("start", "--name", "s", *sandbox(kind), "--", "sh", "-c", script, env=environment(kind))
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == code and b"never" not in out, err
+    assert overlayws("diff", "s", "--name-status").out == changes
+
+
+@pytest.mark.parametrize("kind", ISOLATED)
+def test_a_time_limit_ends_a_container_that_ignores_it(kind: str, overlayws: Program) -> None:
+    script = "trap '' TERM INT; echo x > new; setsid sleep 100 & while :; do sleep 1; done"
+    words = [*sandbox(kind), "--timeout", "2", "--", "sh", "-c", script]
+    began = time.monotonic()
+    overlayws("start", "--name", "s", *words, env=environment(kind), code=124)
+    assert time.monotonic() - began < 20
+    assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
