@@ -14,6 +14,7 @@ from overlayws.base.manifest import Hidden
 from overlayws.base.watch import Event, Watch
 from overlayws.errors import OverlaywsError
 from overlayws.filter.contents import ContentPolicy, Inspector
+from overlayws.filter.ignorefile import printable
 from overlayws.filter.saved import from_bytes
 from overlayws.session.record import DamagedSession
 from overlayws.session.session import Session
@@ -115,7 +116,7 @@ class Watcher:
         if source is not None and not found.hidden and path not in found.redacted and path not in self._redacted:
             # Also where it is gone again: the name that it has got then comes from this one.
             kind = Kind.DIRECTORY if event.directory else Kind.FILE
-            found.hidden.append(Hidden(path, kind, f"another name of the hidden {source}"))
+            found.hidden.append(Hidden(path, kind, f"another name of the hidden {printable(source)}"))
         self._hide(found)
 
     def _was_shown(self, path: str) -> bool:

@@ -12,6 +12,7 @@ from overlayws.base.judge import Judge
 from overlayws.base.preview import inspect_file
 from overlayws.base.survey import Survey, survey
 from overlayws.filter.content_rules import Action
+from overlayws.filter.ignorefile import printable
 from overlayws.filter.verdict import describe
 
 _WORDS = {Action.REDACT: "redacted", Action.HIDE: "hidden", Action.BLOCK: "blocked"}
@@ -35,7 +36,7 @@ def _one(root: int, path: str, found: Survey, judge: Judge, scan: Scan | None) -
     for n in range(1, len(parts) + 1):
         above = "/".join(parts[:n])
         if above in hidden:
-            return "hidden", hidden[above] if above == path else f"{hidden[above]}, which hides {above}"
+            return "hidden", hidden[above] if above == path else f"{hidden[above]}, which hides {printable(above)}"
     for skipped, kind in found.skipped:
         if skipped == path:
             return "hidden", f"not copied: a {kind.value}"

@@ -16,9 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from overlayws.base.judge import Judge
+from overlayws.base.links import end_of, read_links
 from overlayws.base.manifest import REPOSITORY, Hidden
-from overlayws.base.survey import Reader, resolved, topmost
+from overlayws.base.survey import Reader, topmost
 from overlayws.beneath import open_directory, split
+from overlayws.filter.ignorefile import printable
 from overlayws.filter.match import Scope
 from overlayws.filter.secrets import BUILT_IN
 from overlayws.filter.verdict import describe
@@ -292,18 +294,19 @@ def _hide_symlinks(root: int, workspace: Path, found: Found) -> None:
     """A link to a hidden path dangles inside; it is hidden, so that its name tells nothing either."""
     hidden = {h.path for h in found.hidden}
     found.leaving.clear()
+    links = []
     for directory in found.directories:
         prefix = f"{directory.path}/" if directory.path else ""
-        for name, (kind, _) in directory.names.items():
-            if kind != SYMLINK or prefix + name in hidden:
-                continue
-            target = resolved(root, workspace, prefix + name)
-            if target is None:
-                found.leaving.append(prefix + name)
-                continue
-            parts = target.split("/")
-            if any("/".join(parts[:n]) in hidden for n in range(1, len(parts) + 1)):
-                found.hidden.append(Hidden(prefix + name, Kind.SYMLINK, f"symbolic link to the hidden {target}"))
+        links += [prefix + name for name, (kind, _) in directory.names.items() if kind == SYMLINK]
+    links = [path for path in links if path not in hidden]
+    texts = read_links(root, links)
+    for path in links:
+        target = end_of(path, texts, hidden, workspace)
+        if target is None:
+            found.leaving.append(path)
+        elif target in hidden:
+            rule = f"symbolic link to the hidden {printable(target)}"
+            found.hidden.append(Hidden(path, Kind.SYMLINK, rule))
 
 
 def lstat(root: int, path: str) -> os.stat_result | None:

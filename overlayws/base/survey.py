@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from overlayws.base.links import end_of, read_links
 from overlayws.base.manifest import REPOSITORY, Hidden
-from overlayws.beneath import open_beneath, open_directory, split
+from overlayws.beneath import open_beneath
+from overlayws.filter.ignorefile import printable
 from overlayws.filter.match import Filter, Scope
 from overlayws.filter.secrets import BUILT_IN
 from overlayws.filter.verdict import describe
@@ -180,7 +181,7 @@ def _hide_hard_links(root: int, found: Survey, inodes: dict[str, os.stat_result]
                 continue  # we cannot read it, so nobody we start can
         for name, below in inside:
             if stat.S_ISREG(below.st_mode) and below.st_nlink > 1:
-                secret[below.st_dev, below.st_ino] = name
+                secret[below.st_dev, below.st_ino] = printable(name)
     _move_to_hidden(
         found, lambda path, st: _HARD_LINK.format(of) if (of := secret.get((st.st_dev, st.st_ino))) else None
     )
@@ -188,42 +189,20 @@ def _hide_hard_links(root: int, found: Survey, inodes: dict[str, os.stat_result]
 
 def _hide_symlinks(root: int, workspace: Path, found: Survey) -> None:
     """A link to a hidden path would dangle inside; it is hidden, so that its name tells nothing either."""
-    links = [(path, st) for path, st in found.visible if stat.S_ISLNK(st.st_mode)]
+    links = [path for path, st in found.visible if stat.S_ISLNK(st.st_mode)]
     if not links:
         return
     hidden = {h.path for h in found.hidden}
+    texts = read_links(root, links)
     why: dict[str, str] = {}
-    for path, _ in links:
-        target = resolved(root, workspace, path)
+    for path in links:
+        target = end_of(path, texts, hidden, workspace)
         if target is None:
             found.leaving.append(path)
-            continue
-        parts = target.split("/")
-        for n in range(1, len(parts) + 1):
-            if "/".join(parts[:n]) in hidden:
-                why[path] = _SYMLINK.format(target)
+        elif target in hidden:
+            why[path] = _SYMLINK.format(printable(target))
     if why:
         _move_to_hidden(found, lambda path, st: why.get(path))
-
-
-def resolved(root: int, workspace: Path, path: str) -> str | None:
-    """Where an in-tree link points, by its text; None if that is outside the workspace."""
-    parent, name = split(path)
-    try:
-        fd = open_directory(root, parent)
-    except OSError:
-        return None
-    try:
-        target = os.readlink(name, dir_fd=fd)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    if target.startswith("/"):
-        inside = posixpath.normpath(target).removeprefix(f"{workspace}/")
-        return None if inside.startswith("/") else inside
-    joined = posixpath.normpath(posixpath.join(parent, target))
-    return None if joined == ".." or joined.startswith("../") else joined
 
 
 def _move_to_hidden(found: Survey, why: Callable[[str, os.stat_result], str | None]) -> None:

@@ -91,6 +91,34 @@ def test_another_name_of_a_hidden_file_is_hidden_too(tmp_path: Path) -> None:
         assert os.stat(base.lowerdir / path).st_nlink == 1
 
 
+def test_a_link_that_leads_to_a_hidden_file_by_way_of_others_is_hidden_too(tmp_path: Path) -> None:
+    ws = make_tree(
+        tmp_path / "ws",
+        {".env": "K=1", "one": Symlink(".env"), "two": Symlink("by/../one"), "d": Symlink("keys/deep"),
+         "keys/id_rsa": "k", "keys/deep/f": "", "by/directory": Symlink("../d/../id_rsa"), "by/f": "",
+         "d2": Symlink("/etc"), "far": Symlink("d2/hostname"), "circle": Symlink("circle2"),
+         "circle2": Symlink("circle"), "plain": Symlink("d/f"), "up": Symlink("d/../.env")},
+    )  # fmt: skip
+    (ws / "absolute").symlink_to(ws / "two")
+    (ws / "top").symlink_to(ws)
+    base = build(tmp_path)
+    links = {path for path, what in read_tree(base.lowerdir).items() if isinstance(what, Symlink)}
+    # "up" is keys/.env, which is not there: the kernel takes .. from where d leads.
+    assert links == {"d", "d2", "far", "circle", "circle2", "plain", "up", "top"}
+    (warning,) = [w for w in base.warnings if "outside" in w]
+    assert "'d2'" in warning and "'far'" in warning and "'up'" not in warning and "'top'" not in warning
+
+
+def test_a_hidden_file_whose_name_is_no_utf8_has_links_as_others_have(tmp_path: Path) -> None:
+    ws = make_tree(tmp_path / "ws", {"n\udcff\n\x1b/.env": "K=1", "link": Symlink("n\udcff\n\x1b/.env")})
+    os.link(ws / "n\udcff\n\x1b/.env", ws / "hard")
+    with Manifest(build(tmp_path).manifest) as manifest:
+        rules = {h.path: h.rule for h in manifest.hidden_below("")}
+    name = "n\\udcff\\n\\x1b/.env"
+    assert rules["hard"] == f"hard link of the hidden {name}"
+    assert rules["link"] == f"symbolic link to the hidden {name}"
+
+
 def test_links_that_leave_the_workspace_are_kept_as_links_and_told(tmp_path: Path) -> None:
     make_tree(tmp_path / "ws", {"out": Symlink("/etc/hostname"), "up": Symlink("../../x"), "in": Symlink("f"), "f": ""})
     base = build(tmp_path)
