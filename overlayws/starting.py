@@ -71,6 +71,7 @@ def start(
     from overlayws import live
     from overlayws.filter.contents import Inspector
     from overlayws.layer.all_backends import choose as choose_backend
+    from overlayws.run.all_sandboxes import CONTAINERS
     from overlayws.run.all_sandboxes import choose as choose_sandbox
 
     store = store or default_store()
@@ -92,6 +93,8 @@ def start(
     sandbox_name, _, also_passed_over = choose_sandbox(confinement.sandbox)
     if (confinement.image or confinement.workdir_at) and sandbox_name == "none":
         raise UsageError("--image and --workdir-at are nothing without a sandbox", hint="--sandbox docker")
+    if confinement.read_only and sandbox_name == "none":
+        raise UsageError("--read-only is nothing without a sandbox: the command could write", hint="--sandbox bwrap")
     if confinement.image and sandbox_name == "bwrap":
         raise UsageError("--image is for a container, not for bwrap", hint="--sandbox docker or --sandbox gvisor")
     check_capture(confinement.capture, confinement.checkpoint_every, sandbox_name, base)
@@ -101,6 +104,10 @@ def start(
         from overlayws.run.gvisor import check_memory
 
         check_memory(backend_name, confinement.image)
+    if base == "live" and os.geteuid() == 0 and sandbox_name in CONTAINERS:
+        # There the program is another user, to whom root's own files are shown as its own (layer/outside.py): these
+        # of a base, which is ours, and not those of a workspace, which may be anybody's.
+        raise UnableError("root's --base live cannot be shown to a container", hint="--base copy, or --sandbox bwrap")
     for line in (*passed_over, *also_passed_over):
         talk.notice(line)
     talk.notice(f"backend {backend_name}, sandbox {sandbox_name}")

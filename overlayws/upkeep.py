@@ -215,6 +215,8 @@ def recover(store: Store, *, talk: Talk = SILENT) -> None:
     """Find what crashed commands left, in all sessions, and finish it or roll it back. Damaged ones are left."""
     store.sweep()
     for session in store.all()[0]:
+        if not session.doing and os.path.lexists(session.owed):
+            _settle_engine(store, session)
         if session.doing and not store.is_locked(session):
             try:
                 with store.locked_now(session.name):
@@ -223,6 +225,13 @@ def recover(store: Store, *, talk: Talk = SILENT) -> None:
                 told = error.message.removeprefix(f"session {session.name}: ")
                 hint = f" ({error.hint})" if error.hint else ""
                 talk.warning(f"session {session.name}: {told}{hint}")
+
+
+def _settle_engine(store: Store, session: Session) -> None:
+    from overlayws.run.leftovers import settle
+
+    with suppress(OverlaywsError), store.locked_now(session.name):
+        settle(session.outside)
 
 
 def seen(store: Store, session: Session) -> Session:

@@ -37,6 +37,8 @@ SANDBOXES: dict[str, Callable[[], Sandbox]] = {
     "bwrap": _bwrap, "docker": _docker, "gvisor": _gvisor, "none": _unconfined,
 }  # fmt: skip
 
+# Where the program of root is another user.
+CONTAINERS = ("docker", "gvisor")
 # `none` confines nothing: a machine without a sandbox is a reason to stop, not to go on without.
 _AUTOMATIC = ("bwrap",)
 _HINT = "overlayws doctor says what would help; --sandbox none runs the command unconfined"

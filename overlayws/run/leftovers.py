@@ -30,6 +30,7 @@ from overlayws.run.root_view import root_view
 from overlayws.source.remove import remove_tree
 
 _SCRATCH = "sandbox"
+_OWED = "owed"  # beside a record: the engine that still has a container of the session, whose processes were ended
 _ID = re.compile(r"[0-9a-f]{64}")  # what an engine invents: no other group or argument is like it
 _RUNTIMES = (b"containerd-shim", b"runsc", b"exe")  # whose arguments name a container; "exe" is runsc in its sandbox
 _PATIENCE = 20.0  # seconds until a killed process is given up
@@ -58,6 +59,18 @@ class Record:
             return "" if self.path is None else str(json.loads(self.path.read_bytes()).get("container", ""))
         except (OSError, ValueError, AttributeError):
             return ""
+
+    def engine(self) -> str:
+        """The engine's socket, or ""."""
+        try:
+            return "" if self.path is None else str(json.loads(self.path.read_bytes()).get("engine", ""))
+        except (OSError, ValueError, AttributeError):
+            return ""
+
+    def owe(self, engine: str) -> None:
+        """Nothing runs any more, but ``engine`` cannot be asked to remove what it knows: see ``settle``; durable."""
+        if self.path is not None:
+            write_atomic(self.path.with_name(_OWED), json.dumps({"engine": engine}).encode("ascii") + b"\n")
 
     def clear(self) -> None:
         """All of it is gone, but perhaps the canary."""
@@ -96,6 +109,7 @@ def remove(client: Any, label: dict[str, str], record: Record, workdir: Path | N
         if not container or not _ended(container):
             hint = f"start the engine again; then overlayws list tries again{_by_hand(container)}"
             raise LeftRunning(f"a container may still run: {error.message}", hint=hint) from error
+        record.owe(record.engine())
     record.clear()
 
 
@@ -161,21 +175,38 @@ def clean(path: Path) -> bool:
         ) from error
     try:
         if engine:
-            client = connect(f"unix://{engine}")
-            try:
-                _remove(client, {LABEL: os.fspath(path.parent)}, path.with_name("work"))
-            finally:
-                client.close()
+            _remove_from(engine, path)
     except EngineError as error:
         # Without a container's name in the record none was made.
         if container and not _ended(container):
             hint = f"start the engine again{_by_hand(container)}"
             raise LeftRunning(f"a container of it may still run: {error.message}", hint=hint) from error
+        Record(path, canary).owe(engine)
     remove_tree(path.with_name(_SCRATCH))
     if os.geteuid() == 0:
         outside.drop(path.parent / "merged")
     Record(path, canary).clear()
     return True
+
+
+def settle(path: Path) -> None:
+    """Remove from the engine what was left to it; where it still does not answer, the next command tries again."""
+    owed = path.with_name(_OWED)
+    try:
+        _remove_from(str(json.loads(owed.read_bytes())["engine"]), path)
+    except (EngineError, OSError):
+        return
+    except (ValueError, KeyError, TypeError):
+        pass  # damaged: nothing of it runs
+    owed.unlink(missing_ok=True)
+
+
+def _remove_from(engine: str, path: Path) -> None:
+    client = connect(f"unix://{engine}")
+    try:
+        _remove(client, {LABEL: os.fspath(path.parent)}, path.with_name("work"))
+    finally:
+        client.close()
 
 
 def _ended(container: str) -> bool:

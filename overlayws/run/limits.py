@@ -82,6 +82,8 @@ def parse_disk(text: str) -> tuple[int, int]:
     size, comma, files = text.partition(",")
     if comma and not re.fullmatch("[0-9]{1,15}", files.strip()):
         raise UsageError(f"{files!r} is no number of files", hint="a size, a comma and a number: 2g,50000")
+    if comma and int(files) == 0:
+        raise UsageError("--disk with 0 files is out of range", hint=f"at least {_LEAST_FILES}: --disk 1g,50000")
     return parse_size(size), int(files) if comma else 0
 
 

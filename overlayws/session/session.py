@@ -77,6 +77,11 @@ class Session:
         return self.directory / "outside"
 
     @property
+    def owed(self) -> Path:
+        """Where it is noted that an engine has something of a run left, which nobody could remove (as above)."""
+        return self.directory / "owed"
+
+    @property
     def journals(self) -> Path:
         return self.directory / "journal"
 

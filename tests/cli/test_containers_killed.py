@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,34 @@ def kill_engine(place: Path) -> None:
     os.kill(int((place / "pid").read_text()), signal.SIGKILL)
 
 
+@contextmanager
+def engine_again(place: Path) -> Iterator[Any]:
+    """The engine that was killed, once more, and a client of it."""
+    import docker
+
+    (place / "pid").unlink(missing_ok=True)
+    words = ["dockerd", "--config-file", place / "daemon.json"]
+    with open(place / "log2", "wb") as log, subprocess.Popen(words, stdout=log, stderr=log) as again:
+        try:
+            wait_until(lambda: b"API listen on" in (place / "log2").read_bytes(), "an engine")
+            found = docker.APIClient(f"unix://{place}/socket", version="auto")
+            yield found
+            found.close()
+        finally:
+            again.terminate()
+            again.wait(30)
+
+
+def what_the_engine_still_knows_is_removed_when_it_is_back(overlayws: Program, place: Path) -> None:
+    env = {"DOCKER_HOST": f"unix://{place}/socket"}
+    owed = overlayws.session("s") / "owed"
+    assert overlayws("list", env=env).err == "" and owed.exists()
+    with engine_again(place) as client:
+        assert len(ours(client, overlayws)) == 1, "the engine kept nothing that could be removed"
+        overlayws("list", env=env)
+        assert ours(client, overlayws) == [] and not owed.exists()
+
+
 @pytest.mark.root
 def test_when_the_engine_is_killed_its_container_is_ended_without_it(overlayws: Program, mortal: Path) -> None:
     env = {"DOCKER_HOST": f"unix://{mortal}/socket"}
@@ -107,6 +136,7 @@ def test_when_the_engine_is_killed_its_container_is_ended_without_it(overlayws: 
     assert state(overlayws) == "interrupted"
     nothing_runs(overlayws)
     assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
+    what_the_engine_still_knows_is_removed_when_it_is_back(overlayws, mortal)
 
 
 def test_a_connection_that_is_lost_is_no_status_of_the_command(overlayws: Program, client: Any) -> None:
@@ -133,3 +163,4 @@ def test_an_engine_that_dies_during_a_run_is_no_status_of_the_command(overlayws:
     assert child.returncode == 4, err
     overlayws("list", env=env)
     assert state(overlayws) == "interrupted"
+    what_the_engine_still_knows_is_removed_when_it_is_back(overlayws, mortal)

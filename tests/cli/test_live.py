@@ -40,6 +40,17 @@ def test_the_workspace_is_untouched_until_apply(overlayws: Program, workspace: P
     assert times(workspace) == seen
 
 
+@pytest.mark.root
+@pytest.mark.gvisor
+def test_root_cannot_show_it_to_a_container_and_hears_so_before_there_is_a_session(
+    overlayws: Program, workspace: Path
+) -> None:
+    env = {"DOCKER_HOST": "unix:///nonexistent"}
+    done = overlayws("start", *ANY, "--sandbox", "gvisor", "--no-run", code=3, env=env)
+    assert "cannot be shown to a container" in done.error and overlayws("list").out == b""
+    assert overlayws("start", *ANY, "--sandbox", "gvisor", "--", "true", code=125, env=env).error == done.error
+
+
 @LIVE
 def test_no_hidden_byte_can_be_read(overlayws: Program, workspace: Path, backend: str) -> None:
     repository(workspace)

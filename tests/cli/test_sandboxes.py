@@ -265,6 +265,8 @@ def test_limits_hold(kind: str, overlayws: Program) -> None:
     (["--workdir-at", "relative"], "not a place for a workspace"),
     (["--workdir-at", "/proc/x"], "not a place for a workspace"),
     (["--sandbox", "none", "--image", "x"], "nothing without a sandbox"),
+    (["--sandbox", "none", "--read-only"], "--read-only is nothing without a sandbox"),
+    (["--disk", "1g,0"], "--disk with 0 files is out of range"),
     (["--sandbox", "bwrap", "--image", "x"], "for a container"),
 ])  # fmt: skip
 def test_options_that_make_no_sense_are_wrong_usage(words: list[str], complaint: str, overlayws: Program) -> None:
