@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from overlayws.errors import OverlaywsError
 from tests.apply.build import Case, make_case, snapshot, tree
 from tests.apply.test_crash import settle
 from tests.trees import File
@@ -38,34 +42,56 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
             yield make_case(Path(memory), BASE, THEIRS, state=tmp_path)
 
 
-def traced(case: Case, verb: str, call: str, nth: int, fault: str) -> int:
-    """The status of one process: negative if it was killed."""
-    strace = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        f"trace=?{call}",
-        "-e",
-        f"inject=?{call}:{fault}:when={nth}",
-    ]
-    python = [sys.executable, "-B", "-m", "tests.apply.once", verb, case.home, case.journals]
-    done = subprocess.run([*strace, *python], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, env=_environment())
-    assert done.returncode < 0 or b"Traceback" not in done.stderr, done.stderr.decode()
-    return done.returncode
+def traced(case: Case, verb: str, *options: str | Path) -> int:
+    """The status of a process that does ``verb`` under strace, negative if it was killed. It is forked, so that it has
+    loaded all that it needs, and stopped until strace has it: what is counted is what the verb calls."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            sys.dont_write_bytecode = True
+            os.kill(os.getpid(), signal.SIGSTOP)
+            code = once(case, verb)
+        except Exception:
+            traceback.print_exc(file=sys.__stderr__)
+        finally:
+            os._exit(code)
+    try:
+        os.waitpid(pid, os.WUNTRACED)
+        with subprocess.Popen(["strace", "-f", "-qq", "-p", str(pid), *options]) as strace:
+            while b"TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_bytes():
+                assert strace.poll() is None
+                time.sleep(0.001)
+            os.kill(pid, signal.SIGCONT)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
+    assert status != 99
+    return status
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+def once(case: Case, verb: str) -> int:
+    try:
+        if verb == "apply":
+            case.apply()
+        else:
+            for journal in case.journals.iterdir():
+                case.undo(journal)
+    except OverlaywsError as error:
+        return error.exit_code
+    return 0
+
+
+def injected(call: str, fault: str, nth: int) -> tuple[str, ...]:
+    return "-o", "/dev/null", "-e", f"trace=?{call}", "-e", f"inject=?{call}:{fault}:when={nth}"
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_kill_at_every_system_call_of_an_apply(case: Case, call: str) -> None:
     before, after = snapshot(case.workspace), tree(case.theirs)
     for nth in itertools.count(1):
-        status = traced(case, "apply", call, nth, "signal=SIGKILL")
+        status = traced(case, "apply", *injected(call, "signal=SIGKILL", nth))
         outcome = settle(case, before, after)
         if status >= 0:
             assert outcome == "after"
@@ -77,7 +103,7 @@ def test_kill_at_every_system_call_of_an_apply(case: Case, call: str) -> None:
 def test_no_space_at_every_system_call_of_an_apply(case: Case, call: str) -> None:
     before, after = snapshot(case.workspace), tree(case.theirs)
     for nth in itertools.count(1):
-        status = traced(case, "apply", call, nth, "error=ENOSPC")
+        status = traced(case, "apply", *injected(call, "error=ENOSPC", nth))
         found = tree(case.workspace)
         if status:
             assert status in (3, 4)
@@ -95,9 +121,7 @@ def test_no_space_at_every_system_call_of_an_apply(case: Case, call: str) -> Non
 def traced_count(case: Case, call: str) -> int:
     """How often an apply makes a call."""
     log = case.home / "trace"
-    strace = ["strace", "-f", "-qq", "-o", log, "-e", f"trace=?{call}"]
-    python = [sys.executable, "-B", "-m", "tests.apply.once", "apply", case.home, case.journals]
-    subprocess.run([*strace, *python], cwd=Path(__file__).parents[2], check=True, env=_environment())
+    assert traced(case, "apply", "-o", log, "-e", f"trace=?{call}") == 0
     return sum(f" {call}(" in line for line in log.read_text().splitlines())
 
 
@@ -106,7 +130,7 @@ def test_kill_at_every_system_call_of_an_undo(case: Case) -> None:
     for call in CALLS:
         for nth in itertools.count(1):
             case.apply()
-            status = traced(case, "undo", call, nth, "signal=SIGKILL")
+            status = traced(case, "undo", *injected(call, "signal=SIGKILL", nth))
             settle(case, before, after)
             if status >= 0:
                 break
