@@ -113,18 +113,18 @@ def _check_tools(spec: RunSpec, socket: str) -> None:
 def _described(client: Any, spec: RunSpec, runtime: Runtime | None, canary: Canary, label: dict[str, str]) -> Container:
     view = None
     image = spec.image
+    uid, gid = (UID, UID) if os.geteuid() == 0 else (os.getuid(), os.getgid())
     if not image:
         view = root_view()
-        image = ensured(client, view)
+        image = ensured(client, view, uid, gid)
     about = _image(client, image)
     check_places(spec, about.get("Config") or {})
-    root = os.geteuid() == 0
     return Container(
         image=about["Id"],
         image_config=about.get("Config") or {},
         source={},
-        uid=UID if root else os.getuid(),
-        gid=UID if root else os.getgid(),
+        uid=uid,
+        gid=gid,
         label=label,
         canary=canary.name,
         word=canary.word,

@@ -13,14 +13,14 @@ from typing import Any
 
 from overlayws.run.engine import explained
 from overlayws.run.environment import HOME
-from overlayws.run.root_view import RootView, made_up
+from overlayws.run.root_view import UID, RootView, made_up
 
 _REPOSITORY = "overlayws-host"
 _DIRECTORIES = ("dev", "etc", "home", "proc", "run", "sys", "tmp", "usr", "var", "var/tmp", "workspace")
 _MODES = {"tmp": 0o1777, "var/tmp": 0o1777, HOME.lstrip("/"): 0o700}
 
 
-def files(view: RootView) -> dict[str, bytes | str | None]:
+def files(view: RootView, uid: int = UID, gid: int = UID) -> dict[str, bytes | str | None]:
     """path (relative) -> content, target of a symlink, or None for a directory; parents first."""
     found: dict[str, bytes | str | None] = dict.fromkeys(_DIRECTORIES)
     found[HOME.lstrip("/")] = None
@@ -29,7 +29,7 @@ def files(view: RootView) -> dict[str, bytes | str | None]:
     for target, path in view.symlinks:
         found[path.lstrip("/")] = target
     found["var/run"] = "../run"
-    for path, content in made_up(HOME, "none").items():
+    for path, content in made_up(HOME, "none", uid, gid).items():
         found[path.lstrip("/")] = content
     for path in view.etc:
         for above in _parents(path):
@@ -38,9 +38,11 @@ def files(view: RootView) -> dict[str, bytes | str | None]:
     return dict(sorted(found.items()))
 
 
-def ensured(client: Any, view: RootView) -> str:
-    """The name of the image, which is made if the engine does not have it. Raises EngineError."""
-    data = _archive(files(view))
+def ensured(client: Any, view: RootView, uid: int = UID, gid: int = UID) -> str:
+    """The name of the image, which is made if the engine does not have it, for a program with ``uid`` and ``gid``.
+
+    Raises EngineError."""
+    data = _archive(files(view, uid, gid))
     tag = hashlib.sha256(data).hexdigest()[:16]
     name = f"{_REPOSITORY}:{tag}"
     with explained(f"image {name}"):

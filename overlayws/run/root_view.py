@@ -31,12 +31,12 @@ _PROC = (
     "vmallocinfo",
 )  # fmt: skip
 
-_PASSWD = f"""\
+_PASSWD = """\
 root:x:0:0:root:/root:/usr/sbin/nologin
-{USER}:x:{UID}:{UID}:{USER}:{{home}}:/bin/sh
+{user}:x:{uid}:{gid}:{user}:{home}:/bin/sh
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 """
-_GROUP = f"root:x:0:\n{USER}:x:{UID}:\nnogroup:x:65534:\n"
+_GROUP = "root:x:0:\n{user}:x:{gid}:\nnogroup:x:65534:\n"
 _NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files{dns}\nservices: files\nprotocols: files\n"
 _HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
@@ -76,11 +76,11 @@ def root_view() -> RootView:
     )
 
 
-def made_up(home: str, network: str) -> dict[str, bytes]:
-    """The files of /etc that say nothing about this machine: path -> content."""
+def made_up(home: str, network: str, uid: int = UID, gid: int = UID) -> dict[str, bytes]:
+    """The files of /etc that say nothing about this machine: path -> content. ``uid`` and ``gid`` are the program's."""
     files = {
-        "/etc/passwd": _PASSWD.format(home=home).encode("utf-8", "surrogateescape"),
-        "/etc/group": _GROUP.encode(),
+        "/etc/passwd": _PASSWD.format(user=USER, uid=uid, gid=gid, home=home).encode("utf-8", "surrogateescape"),
+        "/etc/group": _GROUP.format(user=USER, gid=gid).encode(),
         "/etc/nsswitch.conf": _NSSWITCH.format(dns=" dns" if network == "host" else "").encode(),
     }
     if network != "host":

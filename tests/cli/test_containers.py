@@ -149,6 +149,15 @@ def test_the_engines_own_socket_is_never_shown(overlayws: Program) -> None:
     assert overlayws("list").out == b""
 
 
+def test_the_program_has_a_name_whoever_the_caller_is(overlayws: Program) -> None:
+    """An ordinary user's has the user's own number, which is seldom 1000: programs look up whose it is."""
+    script = "id -u; id -un; id -gn; python3 -c 'import os; print(os.path.expanduser(\"~\" + os.environ[\"USER\"]))'"
+    words = ["--sandbox", "docker", "--", "sh", "-euc", script]
+    number = b"%d" % (os.getuid() or 1000)
+    done = overlayws("start", *words, env=environment("docker"))
+    assert done.out.splitlines() == [number, b"agent", b"agent", b"/home/agent"]
+
+
 def test_names_that_are_none_and_directories_that_are_none(overlayws: Program, tmp_path: Path) -> None:
     env = environment("docker")
     assert "no name of an image" in overlayws("image", "import", tmp_path, "../x", env=env, code=2).error

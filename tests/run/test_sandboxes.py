@@ -91,6 +91,8 @@ def test_the_made_up_files_name_nobody() -> None:
     assert [line.split(":")[0] for line in users.splitlines()] == ["root", "agent", "nobody"]
     assert b"dns" not in made_up("/h", "none")["/etc/nsswitch.conf"]
     assert b"dns" in made_up("/h", "host")["/etc/nsswitch.conf"]
+    assert b"\nagent:x:1234:1235:agent:/h:" in made_up("/h", "none", 1234, 1235)["/etc/passwd"]
+    assert b"\nagent:x:1235:\n" in made_up("/h", "none", 1234, 1235)["/etc/group"]
 
 
 @pytest.mark.bwrap
