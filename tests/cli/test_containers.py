@@ -151,7 +151,7 @@ def test_the_engines_own_socket_is_never_shown(overlayws: Program) -> None:
 
 def test_the_program_has_a_name_whoever_the_caller_is(overlayws: Program) -> None:
     """An ordinary user's has the user's own number, which is seldom 1000: programs look up whose it is."""
-    script = "id -u; id -un; id -gn; python3 -c 'import os; print(os.path.expanduser(\"~\" + os.environ[\"USER\"]))'"
+    script = 'id -u; id -un; id -gn; python3 -c \'import os; print(os.path.expanduser("~" + os.environ["USER"]))\''
     words = ["--sandbox", "docker", "--", "sh", "-euc", script]
     number = b"%d" % (os.getuid() or 1000)
     done = overlayws("start", *words, env=environment("docker"))
