@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import engine
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
@@ -34,3 +37,15 @@ def peer(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not below OVERLAYWS_PEERS")
     return str(Path(found).resolve())
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[str]:
+    """Where the tests' own container engine is to be found; it has gVisor. Skips the benchmark where it cannot be."""
+    if reason := engine.gvisor_missing():
+        pytest.skip(reason)
+    engine.prepare()
+    try:
+        yield engine.host()
+    finally:
+        engine.finish()
