@@ -155,7 +155,7 @@ class Receiver:
         if kind == "torn" or (failed and kind == "checkpoint"):
             remove_tree(top)
         elif not failed:
-            keep(self._layer, top, END if kind == "final" else time.strftime("%H%M%S"))
+            keep(self._layer, top, END if kind == "final" and not found.unsaved else time.strftime("%H%M%S"))
         return kind == "final"
 
 

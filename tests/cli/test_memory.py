@@ -160,6 +160,8 @@ def test_full_memory_is_no_space_inside_and_said(overlayws: Program) -> None:
 def test_what_is_too_large_to_be_read_out_is_said(overlayws: Program) -> None:
     done = overlayws(*START, "--", "sh", "-c", "truncate -s 1T huge; echo x > new", env=ENV, code=4)
     assert "not saved: 'huge'" in done.error
+    done = overlayws("list", env=ENV)
+    assert "at its last checkpoint" in done.err and "all that it had changed" not in done.err
     assert "A\tnew" in changed(overlayws)
 
 
