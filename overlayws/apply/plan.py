@@ -26,6 +26,7 @@ from overlayws.apply.threeway import (
     merge_xattrs,
     permissions,
     redacted,
+    shut,
     untouched,
 )
 from overlayws.base.manifest import Manifest
@@ -254,7 +255,9 @@ class _Planner:
         recorded = self.manifest.get(path)
         try:
             content = merge_content(self.look, path, seen, recorded, before, after, self.base, self.theirs, self.redact)
-            mode = merge_mode(seen.mode, before.mode, after.mode, self.umask)
+            if (wanted := shut(after.mode, seen.mode) if redacted(recorded) else after.mode) != after.mode:
+                self.notes.append(f"{path}: stays closed to others ({seen.mode & 0o777:04o}): secrets are in it")
+            mode = merge_mode(seen.mode, before.mode, wanted, self.umask)
             ours = before.xattrs if untouched(seen, recorded) else self.look.xattrs(path)
             xattrs = merge_xattrs(ours, before.xattrs, after.xattrs)
         except Disagreement as both:
@@ -393,7 +396,5 @@ class _Planner:
         if self.on_conflict == "ours":
             self.notes.append(f"{path}: {detail}; ours is kept")
         else:
-            choices = (("theirs",) if theirs is not None else ()) + (
-                ("markers",) if markers is not None and after else ()
-            )
-            self.conflicts.append(Conflict(path, reason, detail, choices))
+            ways = (("theirs", theirs is not None), ("markers", markers is not None and after is not None))
+            self.conflicts.append(Conflict(path, reason, detail, tuple(way for way, open_ in ways if open_)))

@@ -176,6 +176,12 @@ def permissions(after: int, before: int, umask: int) -> int:
     return after & 0o777 & ~(umask & ~before)
 
 
+def shut(after: int, ours: int) -> int:
+    """The mode of a redacted file as the program left it, open to nobody but its owner to whom it was not before: a
+    program that writes a file anew gives it 0644, and knows of no secret in it."""
+    return after & ~(0o066 & ~ours)
+
+
 def merge_mode(ours: int, before: int, after: int, umask: int) -> int:
     """The mode of a file or directory that exists: the workspace's, unless the program changed it.
 

@@ -104,6 +104,28 @@ def test_a_redacted_file_is_merged_and_never_replaced(tmp_path: Path) -> None:
             assert reasons(case.plan(on_conflict=how)) == {"f": "redacted"}
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_redacted_file_is_never_opened_to_others(edited: bool, tmp_path: Path) -> None:
+    """As a program does that knows nothing: it writes another file and renames that."""
+    mark = placeholder(b"s3cret", b"key").decode()
+    new = TEXT.replace("line 2\n", "line two\n") if edited else TEXT
+    case = make_case(
+        tmp_path,
+        {"f": File(f"{TEXT}token = s3cret\n".encode(), 0o600)},
+        {"f": File(f"{new}token = {mark}\n".encode(), 0o755)},
+    )
+    (case.base / "f").write_text(f"{TEXT}token = {mark}\n")
+    case = _again(case)
+    assert any("f: stays closed to others (0600)" in note for note in case.plan().notes)
+    case.apply()
+    assert (case.workspace / "f").read_text() == f"{new}token = s3cret\n"
+    assert os.stat(case.workspace / "f").st_mode & 0o777 == 0o711
+    again = case.plan()
+    assert not again.steps and not again.conflicts
+    os.chmod(case.workspace / "f", 0o755)  # by the user, who may
+    assert not case.plan().conflicts and not case.plan().steps
+
+
 def test_a_redacted_file_can_be_deleted_unless_it_was_edited(tmp_path: Path) -> None:
     case = make_case(tmp_path, {"f": "token = s3cret\n"}, {})
     (case.base / "f").write_text("token = redacted\n")
