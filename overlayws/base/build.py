@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,19 +159,24 @@ def _copy(
     previous: Previous | None,
 ) -> tuple[Copied, str]:
     """Copy or link ``files``; what became of them, and the fingerprint of it all. ``rows`` are of everything else."""
-    manifest.add(rows)
-    as_surveyed = fingerprint.as_surveyed((st for _, st in found.visible if not stat.S_ISREG(st.st_mode)), rows)
+    as_surveyed = True
     linked, missing = Copied(), files
     if previous is not None:
         linked, missing = link_files(previous, target, files)
+
+    def begun() -> None:
+        nonlocal as_surveyed
+        others = (st for _, st in found.visible if not stat.S_ISREG(st.st_mode))
+        as_surveyed = fingerprint.as_surveyed(others, rows)
+        manifest.add(rows)
         manifest.add(linked.rows)
 
-    def store(paths: Sequence[str], stored: list[Stored]) -> None:
+    def store(some: Mapping[str, os.stat_result], stored: list[Stored]) -> None:
         nonlocal as_surveyed
         manifest.add(stored)
-        as_surveyed = as_surveyed and fingerprint.as_surveyed(map(files.__getitem__, paths), stored)
+        as_surveyed = as_surveyed and fingerprint.as_surveyed(some.values(), stored)
 
-    copied = copy_all(root, target, missing, clock=clock, scan=contents_scan(found, judge), store=store,
+    copied = copy_all(root, target, missing, clock=clock, scan=contents_scan(found, judge), begun=begun, store=store,
                       progress=lambda done: progress("copying", done, len(missing)))  # fmt: skip
     if copied.unreadable:
         raise unreadable(copied.unreadable)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -18,7 +18,7 @@ from overlayws.atomic import write_all
 from overlayws.base.contents import SHOWN, Said, Scan
 from overlayws.base.fingerprint import settled
 from overlayws.base.manifest import BINARY_HEAD, Finding, Stored, pack, signed
-from overlayws.beneath import open_directory, open_quietly, split
+from overlayws.beneath import open_directory, open_quietly
 from overlayws.filter.content_rules import Action
 from overlayws.source.copyfile import copy_file, may_reflink
 from overlayws.source.entry import Xattrs
@@ -56,13 +56,13 @@ class Copied:
 def copy_files(
     root: int,
     target: int,
-    paths: Sequence[str],
+    files: Mapping[str, os.stat_result],
     *,
     clock: int,
     scan: Scan | None = None,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Copied:
-    """Copy the files ``paths`` from below ``root`` to below ``target``, where their directories are.
+    """Copy ``files`` (path and lstat) from below ``root`` to below ``target``, where their directories are.
 
     ``clock`` is ``now_ns()`` from before the call. A file that is gone is left out. Raises OSError where the target
     cannot be written.
@@ -70,9 +70,10 @@ def copy_files(
     _keep_what_is_freed()
     copier = _Copier(root, target, clock, scan)
     number = 0
-    for parent, names in groupby(map(split, paths), key=lambda path: path[0]):
+    for parent, paths in groupby(files, key=lambda path: path.rpartition("/")[0]):
         progress(number)
-        number += copier.copy(parent, [name for _, name in names])
+        start = len(parent) + 1 if parent else 0
+        number += copier.copy(parent, [(path[start:], files[path]) for path in paths])
     return copier.done
 
 
@@ -95,17 +96,17 @@ class _Copier:
         self._source = self._made = -1  # the directory, there and here
         self._batch: list[tuple[str, int, os.stat_result, bytes, Xattrs]] = []
 
-    def copy(self, parent: str, names: Sequence[str]) -> int:
-        """Copy the files ``names`` of the directory ``parent``. How many these are."""
+    def copy(self, parent: str, files: Sequence[tuple[str, os.stat_result]]) -> int:
+        """Copy ``files`` (name and lstat) of the directory ``parent``. How many these are."""
         prefix = f"{parent}/" if parent else ""
         try:
             self._source = open_directory(self._root, parent)
             self._made = open_directory(self._target, parent)
-            self._copy(prefix, names)
+            self._copy(prefix, files)
         except OSError as error:
             if self._made >= 0:
                 raise
-            for name in names:
+            for name, _ in files:
                 self._missed(prefix + name, error)
         finally:
             for fd in (self._source, self._made, *(read[1] for read in self._batch)):
@@ -113,17 +114,17 @@ class _Copier:
                     os.close(fd)
             self._source = self._made = -1
             self._batch = []
-        return len(names)
+        return len(files)
 
-    def _copy(self, prefix: str, names: Sequence[str]) -> None:
+    def _copy(self, prefix: str, files: Sequence[tuple[str, os.stat_result]]) -> None:
         held = 0
-        for name in names:
+        for name, st in files:
             try:
                 fd = open_quietly(name, _READ, self._source)
             except OSError as error:
                 self._missed(prefix + name, error)
                 continue
-            held += self._take(prefix, name, fd)
+            held += self._take(prefix, name, fd, st)
             if held > _BATCH_BYTES or len(self._batch) == _BATCH_FILES:
                 self._write_batch(prefix)
                 held = 0
@@ -136,25 +137,27 @@ class _Copier:
         elif error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
             raise error
 
-    def _take(self, prefix: str, name: str, fd: int) -> int:
+    def _take(self, prefix: str, name: str, fd: int, st: os.stat_result) -> int:
         """Read a small file into the batch, copy any other one at once. Closes ``fd``, or has the batch hold it where
         blocks may be shared. The bytes that are held for it."""
         try:
-            st = os.fstat(fd)
             size = st.st_size
-            if size > _BATCHED or not stat.S_ISREG(st.st_mode):
-                self._file(prefix + name, name, fd)
-                return 0
-            xattrs, data = user_xattrs(fd), _read(fd, size)
-            if may_reflink(st.st_dev, self._dev):
-                self._batch.append((name, fd, st, data, xattrs))
-                fd = -1
-            elif _same(st, os.fstat(fd)):
-                self._batch.append((name, -1, st, data, xattrs))
-            else:
-                self._file(prefix + name, name, fd)
-                return 0
-            return size
+            if size <= _BATCHED:
+                try:
+                    xattrs, data = user_xattrs(fd), _read(fd, size)
+                except OSError:  # no file by now, or one that cannot be read: the second look tells
+                    self._file(prefix + name, name, fd)
+                    return 0
+                after = os.fstat(fd)
+                if _same(st, after) and _one(st, after):  # as surveyed, so also before it was read
+                    if may_reflink(st.st_dev, self._dev):
+                        self._batch.append((name, fd, st, data, xattrs))
+                        fd = -1
+                    else:
+                        self._batch.append((name, -1, st, data, xattrs))
+                    return size
+            self._file(prefix + name, name, fd)
+            return 0
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -257,8 +260,8 @@ class _Copier:
         try:
             if data is None or (fd >= 0 and self._cloned(st)):
                 copy_file(fd, out, st, self._dev)
-            else:
-                write_all(out, data)
+            elif data and (written := os.write(out, data)) < len(data):
+                write_all(out, data[written:])
             for attribute, value in xattrs:
                 os.setxattr(out, attribute, value)
             os.utime(out, ns=(st.st_atime_ns, st.st_mtime_ns))
@@ -270,6 +273,11 @@ class _Copier:
 
 def _same(st: os.stat_result, after: os.stat_result) -> bool:
     return after.st_ctime_ns == st.st_ctime_ns and after.st_mtime_ns == st.st_mtime_ns and after.st_size == st.st_size
+
+
+def _one(st: os.stat_result, after: os.stat_result) -> bool:
+    # The mode too: a file that was surveyed in the tick of its last change can be changed again with the same ctime.
+    return after.st_ino == st.st_ino and after.st_dev == st.st_dev and after.st_mode == st.st_mode
 
 
 def digest_of_text(data: bytes) -> str | None:

@@ -1,17 +1,40 @@
-"""The other process of ``copy_all``: copies the chunks that it is sent on its standard input.
+"""The other process of ``copy_all``: copies what is left, from the end, and tells of it on its standard output.
 
-Frames of 4 bytes length and a pickle, between us and a process that we started ourselves. The first one says
-(root, target, clock, scan), each further one is a list of paths; each is answered by a Copied, or by the OSError that
-ended it.
+Frames of 4 bytes length and a pickle, between us and a process that we started ourselves: a Copied for each chunk of
+paths, or the OSError that ended it; None when nothing is left.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from overlayws.base.contents import Scan
 from overlayws.base.files import copy_files
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What two processes do: each chunk once. ``left`` is a semaphore (eventfd(2)) that counts those nobody took."""
+
+    root: int
+    target: int
+    left: int
+    chunks: Sequence[Mapping[str, os.stat_result]]
+    clock: int
+    scan: Scan | None
+
+    def take(self) -> bool:
+        """Whether one of the chunks is the caller's: the first or the last that nobody took."""
+        try:
+            os.eventfd_read(self.left)
+        except BlockingIOError:
+            return False
+        return True
 
 
 def send(out: BinaryIO, what: Any) -> None:
@@ -40,15 +63,24 @@ def _exactly(source: BinaryIO, size: int) -> bytes:
     return b"".join(chunks)
 
 
-def main(source: BinaryIO, out: BinaryIO) -> None:
-    """Serve until ``source`` ends."""
+def main(work: Work, out: BinaryIO) -> None:
+    """Copy until nothing is left, the last chunk first."""
     gc.disable()
     try:
-        root, target, clock, scan = receive(source)
-        while True:
-            try:
-                send(out, copy_files(root, target, receive(source), clock=clock, scan=scan))
-            except OSError as error:
-                send(out, error)
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        for chunk in reversed(work.chunks):
+            if not work.take():
+                break
+            send(out, copy_files(work.root, work.target, chunk, clock=work.clock, scan=work.scan))
+        send(out, None)
+    except (BrokenPipeError, KeyboardInterrupt):
         return
+    except OSError as error:
+        send(out, error)
+
+
+def started(given: int, out: BinaryIO) -> None:
+    """As ``main``, for the Work that was pickled into the file behind the descriptor ``given``."""
+    with open(given, "rb") as f:
+        f.seek(0)
+        work = pickle.load(f)
+    main(work, out)

@@ -1,138 +1,155 @@
 """copy_all: the files of a workspace, by this process and, where there are many, by another one beside it.
 
 A process, not a thread: half of the time goes into looking at contents, which holds the interpreter's lock. Two, not
-more: creating files in one file system scales no further.
+more: creating files in one file system scales no further. One begins with the first file and the other with the last,
+and they end where they meet: so neither waits for the other, and nothing is sent but what was found.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import overlayws
 from overlayws.base.contents import Scan
 from overlayws.base.files import Copied, copy_files
 from overlayws.base.manifest import Stored
-from overlayws.base.worker import main, receive, send
+from overlayws.base.worker import Work, main, receive
 from overlayws.errors import UnableError
 
 # Where fork(2) cannot be used, starting the other process costs as much as copying some 1,500 files.
 _WORTH_IT, _WORTH_A_START = 300, 3_000
-_CHUNK = 100
+_CHUNK = 100  # files; fewer towards the middle, where the first who is done waits for the other
+_LEAST = 10
 _CHUNK_BYTES = 32 << 20
-_AHEAD = 3  # chunks on their way to the other process, so that it never waits
 _PIPE = 1 << 20
 
-_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from overlayws.base.worker import main; " + (
-    "main(sys.stdin.buffer, sys.stdout.buffer)"
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from overlayws.base.worker import started; " + (
+    "started(int(sys.argv[2]), sys.stdout.buffer)"
 )
+
+Files = Mapping[str, os.stat_result]
 
 
 def copy_all(
     root: int,
     target: int,
-    files: Mapping[str, os.stat_result],
+    files: Files,
     *,
     clock: int,
     scan: Scan | None = None,
+    begun: Callable[[], None] = lambda: None,
     progress: Callable[[int], None] = lambda n: None,
-    store: Callable[[Sequence[str], list[Stored]], None] = lambda paths, rows: None,
+    store: Callable[[Files, list[Stored]], None] = lambda files, rows: None,
 ) -> Copied:
-    """As ``copy_files``; ``store`` is given some paths at a time and the rows of those that were copied.
+    """As ``copy_files``; ``store`` is given some files at a time and the rows of those that were copied. ``begun`` is
+    called when the other process, if there is one, is at work.
 
     Raises UnableError where the other process ends before its time.
     """
     done = Copied()
     finished = 0
 
-    def take(chunk: Sequence[str], answer: Copied) -> None:
+    def take(chunk: Files, answer: Copied) -> None:
         nonlocal finished
         done.add(answer)
         store(chunk, answer.rows)
         finished += len(chunk)
         progress(finished)
 
-    chunks = _chunks(files)
     least = _WORTH_IT if _one_thread() else _WORTH_A_START
-    if len(files) < least or len(os.sched_getaffinity(0)) < 2:
+    alone = len(files) < least or len(os.sched_getaffinity(0)) < 2
+    chunks = list(_chunks(files))
+    if alone:
+        begun()
         for chunk in chunks:
             take(chunk, copy_files(root, target, chunk, clock=clock, scan=scan))
         return done
-    waiting: list[list[str]] = []  # the chunks that the other process has
-    with _other(root, target) as (to, source):
-        try:
-            send(to, (root, target, clock, scan))
-            ours = next(chunks, None)
-            while ours is not None or waiting:
-                while ours is not None and len(waiting) < _AHEAD and _fits(to, [*waiting, ours]):
-                    send(to, ours)
-                    waiting.append(ours)
-                    ours = next(chunks, None)
-                if ours is not None:
-                    take(ours, copy_files(root, target, ours, clock=clock, scan=scan))
-                    ours = next(chunks, None)
-                while waiting and (ours is None or select.select([source], [], [], 0)[0]):
-                    answer = receive(source)
-                    if isinstance(answer, OSError):
-                        raise answer
-                    take(waiting.pop(0), answer)
-        except (EOFError, BrokenPipeError):
-            raise UnableError("the process that copies files ended", hint="is there enough memory?") from None
+    left = os.eventfd(len(chunks), os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+    try:
+        work = Work(root, target, left, chunks, clock, scan)
+        with _other(work) as source:
+            theirs, ours = len(chunks), 0
+            answered = False
+
+            def hear() -> bool:
+                nonlocal theirs
+                answer = receive(source)
+                if isinstance(answer, OSError):
+                    raise answer
+                if answer is None:
+                    return True
+                theirs -= 1
+                take(chunks[theirs], answer)
+                return False
+
+            begun()
+            while work.take():
+                take(chunks[ours], copy_files(root, target, chunks[ours], clock=clock, scan=scan))
+                ours += 1
+                while not answered and select.select([source], [], [], 0)[0]:
+                    answered = hear()
+            while not answered:
+                answered = hear()
+            if ours != theirs:
+                raise EOFError("what is left was taken by nobody")
+    except EOFError:
+        raise UnableError("the process that copies files ended", hint="is there enough memory?") from None
+    finally:
+        os.close(left)
     return done
 
 
-def _chunks(files: Mapping[str, os.stat_result]) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    size = 0
+def _chunks(files: Files) -> Iterator[dict[str, os.stat_result]]:
+    chunk: dict[str, os.stat_result] = {}
+    size = at = 0
+    most = _CHUNK
     for path, st in files.items():
-        chunk.append(path)
+        if not chunk:
+            most = max(_LEAST, min(_CHUNK, abs(len(files) - 2 * at) // 8))
+        chunk[path] = st
         size += st.st_size
-        if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
+        if len(chunk) >= most or size >= _CHUNK_BYTES:
             yield chunk
-            chunk, size = [], 0
+            at += len(chunk)
+            chunk, size = {}, 0
     if chunk:
         yield chunk
 
 
-def _fits(to: BinaryIO, chunks: list[list[str]]) -> bool:
-    """Whether the last of ``chunks`` can be sent before the others are answered. Where it would have to wait for room
-    in the pipe, and the other process for us to read an answer, both would wait for ever."""
-    names = sum(3 * len(path) + 16 for chunk in chunks for path in chunk)
-    return len(chunks) == 1 or names < fcntl.fcntl(to, fcntl.F_GETPIPE_SZ) // 2
+class _Process(Protocol):
+    def kill(self) -> None: ...
+    def wait(self) -> object: ...
 
 
 @contextmanager
-def _other(root: int, target: int) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """(what it is told by, what it answers by) of another process that copies."""
-    told, tell = os.pipe2(os.O_CLOEXEC)
+def _other(work: Work) -> Iterator[BinaryIO]:
+    """What another process answers by, which does ``work`` from the end."""
     hear, answer = os.pipe2(os.O_CLOEXEC)
-    with open(tell, "wb", buffering=0) as to, open(hear, "rb", buffering=0) as source:
+    with open(hear, "rb", buffering=0) as source:
         try:
-            for pipe in (tell, answer):
-                try:
-                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)  # an answer fits: nobody waits for the other to read
-                except OSError:
-                    pass
-            process = (_Forked if _one_thread() else _spawned)(told, answer, (root, target), (tell, hear))
+            try:
+                fcntl.fcntl(answer, fcntl.F_SETPIPE_SZ, _PIPE)  # its answers fit: it does not wait for us to read
+            except OSError:
+                pass
+            process: _Process = (_Forked if _one_thread() else _spawned)(work, answer, hear)
         finally:
-            os.close(told)
             os.close(answer)
         try:
-            yield to, source
+            yield source
         except BaseException:
             process.kill()
             raise
         finally:
-            to.close()
-            source.close()
             process.wait()
 
 
@@ -147,16 +164,15 @@ def _one_thread() -> bool:
 class _Forked:
     """A copy of this process, which starts and imports nothing."""
 
-    def __init__(self, told: int, answer: int, shared: tuple[int, ...], ours: tuple[int, ...]) -> None:
+    def __init__(self, work: Work, answer: int, ours: int) -> None:
         self._pid = os.fork()
         if self._pid:
             return
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            for fd in ours:  # or it would not see when we are gone
-                os.close(fd)
-            with open(told, "rb", buffering=0) as source, open(answer, "wb", buffering=0) as out:
-                main(source, out)
+            os.close(ours)  # or it would not see when we are gone
+            with open(answer, "wb", buffering=0) as out:
+                main(work, out)
         finally:
             os._exit(0)
 
@@ -167,12 +183,15 @@ class _Forked:
         os.waitpid(self._pid, 0)
 
 
-def _spawned(told: int, answer: int, shared: tuple[int, ...], ours: tuple[int, ...]) -> subprocess.Popen[bytes]:
+def _spawned(work: Work, answer: int, ours: int) -> subprocess.Popen[bytes]:
     package = Path(overlayws.__file__).parent.parent
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _PROGRAM, os.fspath(package)],
-        stdin=told,
-        stdout=answer,
-        stderr=subprocess.DEVNULL,
-        pass_fds=shared,
-    )
+    with open(os.memfd_create("overlayws-work"), "wb") as given:
+        pickle.dump(work, given, pickle.HIGHEST_PROTOCOL)
+        given.flush()
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, os.fspath(package), str(given.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=answer,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(work.root, work.target, work.left, given.fileno()),
+        )

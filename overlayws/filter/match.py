@@ -17,7 +17,7 @@ from overlayws.filter.goregex import BadRegex
 from overlayws.filter.ignorefile import Rule, bad_rule, parse
 from overlayws.filter.keyfile import Read
 from overlayws.filter.pattern import compile_pattern
-from overlayws.filter.secrets import GIT, SecretNames, is_git, suspicious
+from overlayws.filter.secrets import GIT, SecretNames, is_git, secret_names, suspicious
 from overlayws.filter.verdict import Verdict, reopens
 
 _VISIBLE = Verdict(False, None)
@@ -70,7 +70,7 @@ class Filter:
                 bad.add(number)
         self._bad = frozenset(bad)
         self._automaton = Automaton(compiled)
-        self._names = SecretNames() if secrets else None
+        self._names = secret_names().begin() if secrets else None
         self._folders: dict[tuple[tuple[int, ...], Rule | None], _Above] = {}
         self._docker_exceptions = Exceptions(repository)
         self._user_exceptions = Exceptions(user)

@@ -12,10 +12,10 @@ import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
+from typing import Self
 
 from overlayws.filter import keyfile
 from overlayws.filter.automaton import Automaton, State
-from overlayws.filter.chars import Branch
 from overlayws.filter.ignorefile import Rule
 from overlayws.filter.keyfile import Read
 from overlayws.filter.pattern import compile_pattern
@@ -117,10 +117,16 @@ class SecretNames:
     """The built-in rules, matched with a state per folder (see ``automaton.py``)."""
 
     def __init__(self) -> None:
-        patterns = _compiled()
+        patterns = [(secret, compile_pattern("**/" + name)) for secret in SECRETS for name in secret.names.split()]
         self._secrets = [secret for secret, _ in patterns]
         self._rules = {secret.id: Rule(secret.id, False, BUILT_IN, 0) for secret in SECRETS}
-        self.top: State = Automaton(branches for _, branches in patterns).start
+        self._automaton = Automaton(branches for _, branches in patterns)
+        self.top: State = self._automaton.start
+
+    def begin(self) -> Self:
+        """Count the work of another session from here on; itself."""
+        self._automaton.work = 0
+        return self
 
     def below(self, folder: State, name: str) -> State:
         """The state for what is in the folder ``name`` of ``folder``."""
@@ -168,8 +174,9 @@ class SecretNames:
 
 
 @cache
-def _compiled() -> list[tuple[Secret, tuple[Branch, ...]]]:
-    return [(secret, compile_pattern("**/" + name)) for secret in SECRETS for name in secret.names.split()]
+def secret_names() -> SecretNames:
+    """The built-in rules, laid out once in a process: that takes longer than to walk some hundred folders."""
+    return SecretNames()
 
 
 def _core(name: str) -> str:

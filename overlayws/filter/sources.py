@@ -17,7 +17,7 @@ from overlayws.beneath import open_quietly
 from overlayws.errors import UsageError
 from overlayws.filter.ignorefile import Rule, parse, parse_line, printable
 from overlayws.filter.match import Filter
-from overlayws.filter.secrets import GIT, SecretNames
+from overlayws.filter.secrets import GIT, secret_names
 from overlayws.filter.verdict import describe, reopens
 
 IGNORE_FILE = ".overlaywsignore"
@@ -51,7 +51,7 @@ def load_filter(
 
 
 def _warnings(repository: Sequence[Rule], trusted: Sequence[Rule]) -> list[str]:
-    names = SecretNames()
+    names = secret_names()
     found = []
     for rule in repository:
         if rule.negated and (secret := names.named(rule.pattern)):
