@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from overlayws.atomic import fsync_path
 from overlayws.errors import NotStartedError, OverlaywsError, UnableError
 from overlayws.session.places import default_home
 from overlayws.session.record import DamagedSession
@@ -122,6 +123,9 @@ def captured(session: Session, *, state: str) -> Session:
     """The session in ``state``, with its changes frozen (changes/freeze.py); to be saved. The lock is held, and nothing
     of the session runs any more.
 
+    The manifest of the base is made durable here: as long as nothing ran there is nothing that would be lost with it,
+    and a start need not wait for the disk.
+
     Raises UnableError (no space), UntrustedError for a damaged base.
     """
     from overlayws.changes.freeze import freeze
@@ -129,6 +133,8 @@ def captured(session: Session, *, state: str) -> Session:
     prefix = backend_of(session).XATTR_PREFIX
     try:
         with manifest_of(session) as manifest:
+            if state != "new":
+                fsync_path(session.manifest)
             capture = freeze(session.layer, manifest, prefix, own_git=session.own_git, store=session.captures)
     except OSError as error:
         raise UnableError(

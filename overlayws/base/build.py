@@ -12,11 +12,10 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from overlayws.atomic import fsync_path
 from overlayws.base import fingerprint
 from overlayws.base.contents import Scan, blocked, spared
 from overlayws.base.files import Copied, user_xattrs
@@ -123,15 +122,16 @@ def copy_base(
             fingerprint.wait_until_settled(max((st.st_ctime_ns for _, st in found.visible), default=0))
             clock = fingerprint.now_ns()
             rows, files = _make_directories(root, target, found, clock)
-            with ManifestWriter(base.manifest) as manifest:
-                copied, mark = _copy(root, target, found, mark, files, rows, judge, clock, manifest, progress, previous)
+            with ManifestWriter(base.manifest) as manifest, ExitStack() as ending:
+                copied, mark = _copy(
+                    root, target, found, mark, files, rows, judge, clock, manifest, progress, previous, ending
+                )
                 gone = _hide(root, workspace, found, target, copied)
                 manifest.remove(gone)
                 _finish_directories(target, found)
                 os.fchmod(target, stat.S_IMODE(mode) & 0o777 | 0o700)
                 noted = {**(meta or {}), "fingerprint": mark}
                 manifest.finish(found.hidden, found.skipped, copied.findings, noted)
-            fsync_path(base.manifest)
         finally:
             os.close(target)
     except OSError as error:
@@ -157,6 +157,7 @@ def _copy(
     manifest: ManifestWriter,
     progress: Progress,
     previous: Previous | None,
+    ending: ExitStack,
 ) -> tuple[Copied, str]:
     """Copy or link ``files``; what became of them, and the fingerprint of it all. ``rows`` are of everything else."""
     as_surveyed = True
@@ -176,8 +177,10 @@ def _copy(
         manifest.add(stored)
         as_surveyed = as_surveyed and fingerprint.as_surveyed(some.values(), stored)
 
-    copied = copy_all(root, target, missing, clock=clock, scan=contents_scan(found, judge), begun=begun, store=store,
-                      progress=lambda done: progress("copying", done, len(missing)))  # fmt: skip
+    copied = copy_all(
+        root, target, missing, ending, clock=clock, scan=contents_scan(found, judge), begun=begun, store=store,
+        progress=lambda done: progress("copying", done, len(missing)),
+    )  # fmt: skip
     if copied.unreadable:
         raise unreadable(copied.unreadable)
     if copied.blocked:

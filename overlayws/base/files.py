@@ -1,4 +1,4 @@
-"""copy_files: regular files from one directory descriptor to another, inspected on the way where that is asked for.
+"""Copier: regular files from one directory descriptor to another, inspected on the way where that is asked for.
 
 The inner loop of every start: each system call here is made once for each file of a workspace.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -53,30 +53,6 @@ class Copied:
         self.busy += other.busy
 
 
-def copy_files(
-    root: int,
-    target: int,
-    files: Mapping[str, os.stat_result],
-    *,
-    clock: int,
-    scan: Scan | None = None,
-    progress: Callable[[int], None] = lambda n: None,
-) -> Copied:
-    """Copy ``files`` (path and lstat) from below ``root`` to below ``target``, where their directories are.
-
-    ``clock`` is ``now_ns()`` from before the call. A file that is gone is left out. Raises OSError where the target
-    cannot be written.
-    """
-    _keep_what_is_freed()
-    copier = _Copier(root, target, clock, scan)
-    number = 0
-    for parent, paths in groupby(files, key=lambda path: path.rpartition("/")[0]):
-        progress(number)
-        start = len(parent) + 1 if parent else 0
-        number += copier.copy(parent, [(path[start:], files[path]) for path in paths])
-    return copier.done
-
-
 @cache
 def _keep_what_is_freed() -> None:
     """Until a larger block was freed once, glibc gives blocks of 128 KiB and more back to the kernel (mallopt(3),
@@ -84,10 +60,14 @@ def _keep_what_is_freed() -> None:
     bytes(32 * _BATCH_BYTES)
 
 
-class _Copier:
-    """Copies the files of one directory after the other."""
+class Copier:
+    """Copies files from below ``root`` to below ``target``, where their directories are.
 
-    def __init__(self, root: int, target: int, clock: int, scan: Scan | None) -> None:
+    ``clock`` is ``now_ns()`` from before.
+    """
+
+    def __init__(self, root: int, target: int, *, clock: int, scan: Scan | None = None) -> None:
+        _keep_what_is_freed()
         self.done = Copied()
         self._root, self._target = root, target
         self._clock, self._scan = clock, scan
@@ -96,8 +76,18 @@ class _Copier:
         self._source = self._made = -1  # the directory, there and here
         self._batch: list[tuple[str, int, os.stat_result, bytes, Xattrs]] = []
 
-    def copy(self, parent: str, files: Sequence[tuple[str, os.stat_result]]) -> int:
-        """Copy ``files`` (name and lstat) of the directory ``parent``. How many these are."""
+    def copy(self, files: Mapping[str, os.stat_result]) -> Copied:
+        """Copy ``files`` (path and lstat); what became of them. One that is gone is left out.
+
+        Raises OSError where the target cannot be written.
+        """
+        self.done = Copied()
+        for parent, paths in groupby(files, key=lambda path: path.rpartition("/")[0]):
+            start = len(parent) + 1 if parent else 0
+            self._directory(parent, [(path[start:], files[path]) for path in paths])
+        return self.done
+
+    def _directory(self, parent: str, files: Sequence[tuple[str, os.stat_result]]) -> None:
         prefix = f"{parent}/" if parent else ""
         try:
             self._source = open_directory(self._root, parent)
@@ -114,7 +104,6 @@ class _Copier:
                     os.close(fd)
             self._source = self._made = -1
             self._batch = []
-        return len(files)
 
     def _copy(self, prefix: str, files: Sequence[tuple[str, os.stat_result]]) -> None:
         held = 0

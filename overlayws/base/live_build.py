@@ -17,7 +17,7 @@ from overlayws.base.judge import Judge
 from overlayws.base.live import Found, finish, look, lstat
 from overlayws.base.live_manifest import STARTED, write_names
 from overlayws.base.manifest import Finding, Hidden, Stored, pack, signed
-from overlayws.base.manifest_write import write_rows
+from overlayws.base.manifest_write import ManifestWriter
 from overlayws.base.mask import Mask, copy_attributes
 from overlayws.base.preview import inspect_file
 from overlayws.base.report import warnings
@@ -67,8 +67,10 @@ def build_live(
         base.lowerdir.mkdir(mode=0o700)
     finish_own(workspace, directory)
     meta = {STARTED: str(started), "files": str(found.count())}
-    write_rows(base.manifest, rows, found.hidden, found.skipped, findings, meta, durable=False)
-    write_names(base.manifest, found)
+    with ManifestWriter(base.manifest) as manifest:
+        manifest.add(rows)
+        write_names(manifest, found)
+        manifest.finish(found.hidden, found.skipped, findings, meta)
     _wait_until_past(started)
     return Base(base.lowerdir, base.manifest, (*judge.rules.warnings, *warnings(found, findings)))
 

@@ -16,10 +16,10 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from overlayws.atomic import fsync_path
 from overlayws.base.files import user_xattrs
 from overlayws.base.live import DIRECTORY, FILE, KINDS, SYMLINK, Found, Names
 from overlayws.base.manifest import Manifest, Recorded, Row, pack, signed
+from overlayws.base.manifest_write import ManifestWriter
 from overlayws.beneath import Directories, split
 from overlayws.errors import UnableError
 from overlayws.source.entry import Entry, Kind, Stamp
@@ -196,19 +196,12 @@ def _inode_rows(inodes: Mapping[tuple[int, int], int]) -> Iterator[tuple[int, in
     return ((signed(dev), signed(ino), mtime) for (dev, ino), mtime in inodes.items())
 
 
-def write_names(path: Path, found: Found) -> None:
-    """Add to the manifest at ``path`` what the directories showed, and make it durable."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode = OFF")
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute("BEGIN")
-        db.execute("CREATE TABLE names (path BLOB PRIMARY KEY, mode INTEGER, names BLOB) WITHOUT ROWID")
-        db.execute("CREATE TABLE again (path BLOB, ino INTEGER, ctime_ns INTEGER)")
-        db.executemany("INSERT INTO names VALUES (?, ?, ?)", map(_row, found.directories))
-        db.execute("CREATE TABLE inode (dev INTEGER, ino INTEGER, mtime_ns INTEGER)")
-        db.executemany("INSERT INTO inode VALUES (?, ?, ?)", _inode_rows(found.inodes))
-        db.execute("COMMIT")
-    fsync_path(path)
+def write_names(manifest: ManifestWriter, found: Found) -> None:
+    """Add what the directories showed. Raises OSError."""
+    columns = "(path BLOB PRIMARY KEY, mode INTEGER, names BLOB) WITHOUT ROWID"
+    manifest.table("names", columns, map(_row, found.directories))
+    manifest.table("again", "(path BLOB, ino INTEGER, ctime_ns INTEGER)", ())
+    manifest.table("inode", "(dev INTEGER, ino INTEGER, mtime_ns INTEGER)", _inode_rows(found.inodes))
 
 
 def _row(listed: Names) -> tuple[bytes, int, bytes]:

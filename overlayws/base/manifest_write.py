@@ -7,11 +7,10 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self
 
-from overlayws.atomic import fsync_path
 from overlayws.base.manifest import SCHEMA, Finding, Hidden, Recorded, Stored, pack, signed
 from overlayws.source.entry import Kind
 
@@ -33,47 +32,44 @@ def write_manifest(
     hidden: Iterable[Hidden],
     skipped: Iterable[tuple[str, Kind]],
 ) -> None:
-    """Write a new manifest at ``path`` and make it durable. The iterables are consumed one row at a time."""
-    write_rows(path, map(_row, entries), hidden, skipped)
-
-
-def write_rows(
-    path: Path,
-    rows: Iterable[Stored],
-    hidden: Iterable[Hidden],
-    skipped: Iterable[tuple[str, Kind]],
-    findings: Iterable[Finding] = (),
-    meta: Mapping[str, str] = MappingProxyType({}),
-    *,
-    durable: bool = True,
-) -> None:
-    """As ``write_manifest``, from rows as they are stored (fastest if sorted by path)."""
+    """Write a new manifest at ``path``. The iterables are consumed one row at a time."""
     with ManifestWriter(path) as manifest:
-        manifest.add(rows)
-        manifest.finish(hidden, skipped, findings, meta)
-    if durable:
-        fsync_path(path)
+        manifest.add(map(_row, entries))
+        manifest.finish(hidden, skipped, (), {})
 
 
 class ManifestWriter:
     """A manifest that is written as the base is made. Use as a context manager; without ``finish`` it is not whole.
 
-    All methods raise OSError where it cannot be written.
+    It is not durable then: see upkeep.captured. All methods raise OSError where it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
-        with _as_oserror():
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = OFF")  # the file is new: there is nothing to roll back to
-            self._db.execute("PRAGMA synchronous = OFF")
-            self._db.executescript(_TABLES)
-            self._db.execute("BEGIN")
+        self._path = path
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._db.close()
+        if "_db" in self.__dict__:
+            self._db.close()
+
+    @cached_property
+    def _db(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, isolation_level=None)
+        # The file is new and nobody else's: there is nothing to roll back to, and no one to keep out.
+        db.execute("PRAGMA journal_mode = OFF")
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.executescript(f"BEGIN; {_TABLES}")
+        return db
+
+    def table(self, name: str, columns: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """Make one table more, of ``rows``; ``columns`` as SQL has them, in parentheses and with what follows."""
+        marks = ",".join("?" * (columns.count(",") + 1))
+        with _as_oserror():
+            self._db.execute(f"CREATE TABLE {name} {columns}")
+            self._db.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)
 
     def add(self, rows: Iterable[Stored]) -> None:
         """Insert entries: fastest if those that are next to each other are so in the tree as well."""
@@ -92,9 +88,9 @@ class ManifestWriter:
         findings: Iterable[Finding],
         meta: Mapping[str, str],
     ) -> None:
-        """Write the rest; the file is whole, but not durable yet."""
-        db = self._db
+        """Write the rest; the file is whole then."""
         with _as_oserror():
+            db = self._db
             db.executemany("INSERT INTO meta VALUES (?, ?)", {**meta, "schema": str(SCHEMA)}.items())
             db.executemany(
                 "INSERT INTO finding VALUES (?, ?, ?, ?)",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from overlayws.base.contents import Scan
-from overlayws.base.files import copy_files
+from overlayws.base.files import Copier
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,10 @@ class Work:
     chunks: Sequence[Mapping[str, os.stat_result]]
     clock: int
     scan: Scan | None
+
+    def copier(self) -> Copier:
+        """What copies in this process."""
+        return Copier(self.root, self.target, clock=self.clock, scan=self.scan)
 
     def take(self) -> bool:
         """Whether one of the chunks is the caller's: the first or the last that nobody took."""
@@ -67,10 +71,11 @@ def main(work: Work, out: BinaryIO) -> None:
     """Copy until nothing is left, the last chunk first."""
     gc.disable()
     try:
+        copier = work.copier()
         for chunk in reversed(work.chunks):
             if not work.take():
                 break
-            send(out, copy_files(work.root, work.target, chunk, clock=work.clock, scan=work.scan))
+            send(out, copier.copy(chunk))
         send(out, None)
     except (BrokenPipeError, KeyboardInterrupt):
         return

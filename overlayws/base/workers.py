@@ -15,13 +15,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import overlayws
 from overlayws.base.contents import Scan
-from overlayws.base.files import Copied, copy_files
+from overlayws.base.files import Copied, Copier
 from overlayws.base.manifest import Stored
 from overlayws.base.worker import Work, main, receive
 from overlayws.errors import UnableError
@@ -29,7 +29,7 @@ from overlayws.errors import UnableError
 # Where fork(2) cannot be used, starting the other process costs as much as copying some 1,500 files.
 _WORTH_IT, _WORTH_A_START = 300, 3_000
 _CHUNK = 100  # files; fewer towards the middle, where the first who is done waits for the other
-_LEAST = 10
+_LEAST = 20
 _CHUNK_BYTES = 32 << 20
 _PIPE = 1 << 20
 
@@ -44,6 +44,7 @@ def copy_all(
     root: int,
     target: int,
     files: Files,
+    ending: ExitStack,
     *,
     clock: int,
     scan: Scan | None = None,
@@ -51,8 +52,9 @@ def copy_all(
     progress: Callable[[int], None] = lambda n: None,
     store: Callable[[Files, list[Stored]], None] = lambda files, rows: None,
 ) -> Copied:
-    """As ``copy_files``; ``store`` is given some files at a time and the rows of those that were copied. ``begun`` is
-    called when the other process, if there is one, is at work.
+    """As ``Copier.copy``; ``store`` is given some files at a time and the rows of those that were copied. ``begun`` is
+    called when the other process, if there is one, is at work, and ``ending`` waits for its end: taking a process
+    down lasts longer than copying fifty files.
 
     Raises UnableError where the other process ends before its time.
     """
@@ -71,13 +73,15 @@ def copy_all(
     chunks = list(_chunks(files))
     if alone:
         begun()
+        copier = Copier(root, target, clock=clock, scan=scan)
         for chunk in chunks:
-            take(chunk, copy_files(root, target, chunk, clock=clock, scan=scan))
+            take(chunk, copier.copy(chunk))
         return done
     left = os.eventfd(len(chunks), os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
     try:
         work = Work(root, target, left, chunks, clock, scan)
-        with _other(work) as source:
+        with _other(work, ending) as source:
+            copier = work.copier()
             theirs, ours = len(chunks), 0
             answered = False
 
@@ -94,7 +98,7 @@ def copy_all(
 
             begun()
             while work.take():
-                take(chunks[ours], copy_files(root, target, chunks[ours], clock=clock, scan=scan))
+                take(chunks[ours], copier.copy(chunks[ours]))
                 ours += 1
                 while not answered and select.select([source], [], [], 0)[0]:
                     answered = hear()
@@ -115,7 +119,7 @@ def _chunks(files: Files) -> Iterator[dict[str, os.stat_result]]:
     most = _CHUNK
     for path, st in files.items():
         if not chunk:
-            most = max(_LEAST, min(_CHUNK, abs(len(files) - 2 * at) // 8))
+            most = max(_LEAST, min(_CHUNK, abs(len(files) - 2 * at) // 6))
         chunk[path] = st
         size += st.st_size
         if len(chunk) >= most or size >= _CHUNK_BYTES:
@@ -132,7 +136,7 @@ class _Process(Protocol):
 
 
 @contextmanager
-def _other(work: Work) -> Iterator[BinaryIO]:
+def _other(work: Work, ending: ExitStack) -> Iterator[BinaryIO]:
     """What another process answers by, which does ``work`` from the end."""
     hear, answer = os.pipe2(os.O_CLOEXEC)
     with open(hear, "rb", buffering=0) as source:
@@ -148,9 +152,9 @@ def _other(work: Work) -> Iterator[BinaryIO]:
             yield source
         except BaseException:
             process.kill()
-            raise
-        finally:
             process.wait()
+            raise
+        ending.callback(process.wait)
 
 
 def _one_thread() -> bool:
