@@ -6,11 +6,12 @@ import os
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from overlayws.base.build import Base, Progress, opened, unreadable
+from overlayws.base.collector import paused
 from overlayws.base.contents import Scan, blocked, spared
 from overlayws.base.fingerprint import now_ns, settled
 from overlayws.base.judge import Judge
@@ -50,18 +51,19 @@ def build_live(
         seen += n
         progress("reading the workspace", seen, 0)
 
-    with opened(workspace) as root:
+    with paused(), opened(workspace) as root:
         found = look(root, workspace, judge, progress=count)
         if found.unreadable:
             raise unreadable(found.unreadable)
         rows: list[Stored] = []
         findings: list[Finding] = []
         with Mask(directory / MASK, root) as mask:
+            before = len(found.hidden)
             _inspect(root, found, judge, mask, rows, findings, scan)
-            finish(root, workspace, found)
+            if len(found.hidden) != before:
+                finish(root, workspace, found)
             # Never there is not yet there: what any directory at the top may get under these names stays out of sight.
-            for path in _forthcoming(found, judge):
-                mask.hide(path)
+            mask.hide_at_top(_forthcoming(found, judge))
             for path in [*(h.path for h in found.hidden), *(path for path, _ in found.skipped)]:
                 mask.hide(path)
         base.lowerdir.mkdir(mode=0o700)
@@ -88,7 +90,7 @@ def finish_own(workspace: Path, directory: Path) -> None:
 def _forthcoming(found: Found, judge: Judge) -> list[str]:
     """Names at the top that are not there and would be hidden: the repository and the secrets with a fixed name."""
     there = next((listed.names for listed in found.directories if not listed.path), {})
-    names = fixed_names()
+    names: Sequence[str] = fixed_names()
     if judge.rules.rules or not judge.rules.hidden_path(names[0], False).hidden:  # else nothing shows one of them
         names = [name for name in names if judge.rules.hidden_path(name, False).hidden]
     return [name for name in (".git", *names) if name not in there]

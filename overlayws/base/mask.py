@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,6 +54,17 @@ class Mask:
         if fd is None:
             return False
         try:
+            return self._whiteout(fd, name)
+        finally:
+            os.close(fd)
+
+    def hide_at_top(self, names: Iterable[str]) -> None:
+        """As ``hide`` for each of ``names``, which have no slash."""
+        for name in names:
+            self._whiteout(self._mask, name)
+
+    def _whiteout(self, fd: int, name: str) -> bool:
+        try:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=fd)
         except FileExistsError:
             st = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -64,8 +75,6 @@ class Mask:
             raise UnableError(
                 f"cannot make a whiteout in the state directory: {error.strerror}", hint="use --base copy"
             ) from error
-        finally:
-            os.close(fd)
         return True
 
     def show(self, path: str, data: bytes, st: os.stat_result) -> Xattrs:

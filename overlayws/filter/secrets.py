@@ -210,10 +210,11 @@ def suspicious(names: Collection[str]) -> list[str]:
     return [name for name in names if any(core in name.lower() for core in cores)]
 
 
-def fixed_names() -> list[str]:
+@cache
+def fixed_names() -> tuple[str, ...]:
     """The names of the built-in rules that have no wildcard and are secret whatever is in the file."""
     names = [name for secret in SECRETS if secret.decide is None for name in secret.names.split()]
-    return [name for name in names if not set("*[/").intersection(name)]
+    return tuple(name for name in names if not set("*[/").intersection(name))
 
 
 def copied_names(name: str) -> list[str]:
