@@ -99,7 +99,9 @@ def prepared(spec: RunSpec, mount: Mount, program: list[str], image: str) -> Ite
             launch = Launch(argv[0], argv, {}, "/", descriptors={_PLAN: encoded}, passes_on=True, saving=_SAVING)
 
             def conclude(result: RunResult) -> RunResult:
-                return _concluded(held.concluded(result), receiver, size)
+                result = held.concluded(result)
+                # Ended (^C) before the sandbox stood: nothing was run, so that nothing can have been lost.
+                return _concluded(result, receiver, size) if (directory / GO).exists() else result
 
             saved = f"every {spec.checkpoint_every:g} s" if spec.checkpoint_every else "at the end alone"
             said = (

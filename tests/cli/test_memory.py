@@ -165,6 +165,16 @@ def test_what_is_too_large_to_be_read_out_is_said(overlayws: Program) -> None:
     assert "A\tnew" in changed(overlayws)
 
 
+def test_an_interrupt_before_the_command_began_has_lost_nothing(overlayws: Program) -> None:
+    overlayws(*START, "--", "sh", "-c", "echo 1 > one", env=ENV)
+    child = overlayws.started("run", "s", "--", "touch", "two", env=ENV)
+    wait_until((overlayws.session("s") / "sandbox/state").exists, "the beginning of a sandbox")
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130 and b"did not come back" not in err, err
+    assert changed(overlayws) == "A\tone\n" and state(overlayws) == "captured"
+
+
 def test_a_crash_of_the_sandbox_keeps_what_was_before(overlayws: Program) -> None:
     overlayws(*START, "--", "sh", "-c", "echo 1 > one", env=ENV)
     child = overlayws.ready("run", "s", "--", "sh", "-c", "echo 2 > two; rm one; " + WAIT, env=ENV)
