@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from overlayws.base.gitcommit import commit_files, ordinary
 from overlayws.cleangit import ENVIRONMENT
 from overlayws.errors import UnableError
 
@@ -35,6 +36,8 @@ _OPTIONS = {
     "core.bigFileThreshold": "1",
     "pack.packSizeLimit": "8m",
 }
+_UNTRACKED = ("ls-files", "--others", "-z")
+_AUTHOR = "overlayws <overlayws@localhost>"
 _MESSAGE = "The workspace as it was given to you"
 # A base that is made from this one later hard-links its files, which sets their ctime: that is no edit.
 _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\ttrustctime = false\n"
@@ -43,10 +46,26 @@ _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = fa
 def make_repository(lowerdir: Path) -> None:
     """Put ``.git`` with one commit of everything that is not git-ignored into ``lowerdir``.
 
-    Raises UnableError where git is missing or fails.
+    Raises UnableError where git is missing or fails, or there is no space.
     """
     _lay_out(lowerdir)
-    _commit(lowerdir)
+    paths = [path for path in _git(lowerdir, *_UNTRACKED, "--exclude-standard").split(b"\0") if path]
+    # What is committed is the bytes of the files, unless attributes ask for other line ends or encodings.
+    if _git(lowerdir, *_UNTRACKED, "--", ":(icase,glob)**/.gitattributes") or not ordinary(paths):
+        _commit(lowerdir)
+        return
+    try:
+        root = os.open(lowerdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            commit = commit_files(root, lowerdir / ".git", paths, _AUTHOR, _MESSAGE)
+        finally:
+            os.close(root)
+        (lowerdir / ".git/refs/heads/main").write_text(f"{commit}\n")
+    except OSError as error:
+        raise UnableError(
+            f"cannot make the program's own repository: {error.strerror or error}",
+            hint="free some space, or use --git none",
+        ) from error
 
 
 def make_repository_in(upperdir: Path, merged: Path, enter: Sequence[str]) -> None:
