@@ -23,12 +23,12 @@ from overlayws.cli.missing import advice
 from overlayws.cli.preview import print_preview
 from overlayws.cli.summary import tell
 from overlayws.cli.terminal import say, visible, warn
-from overlayws.errors import NotStartedError, UnableError, UsageError
+from overlayws.errors import NotStartedError, OverlaywsError, UntrustedError, UsageError
 from overlayws.layer.all_backends import BACKENDS
 from overlayws.run.all_sandboxes import SANDBOXES
 from overlayws.run.limits import Limits
 from overlayws.session.session import BASES, Session
-from overlayws.session.store import Store
+from overlayws.session.store import BusySession, Store
 
 
 @click.command("start", cls=WithCommand)
@@ -162,8 +162,9 @@ def start_command(
                 gitignore=gitignore,
                 talk=talk,
             )
-    except UnableError as error:
-        if no_run or isinstance(error, NotStartedError):
+    except OverlaywsError as error:
+        # 1 (a content that refuses the start) and 3 would be taken for the command's own.
+        if no_run or isinstance(error, NotStartedError | UsageError | UntrustedError):
             raise
         raise NotStartedError(error.message, hint=error.hint) from error
     say(f"session {session.name} of {visible(str(session.workspace))}")
@@ -195,10 +196,13 @@ def run_and_tell(
         warn("no sandbox: the command can read and write all that you can, and reach the network")
     command = command or (_shell(session),)
     with talking() as talk:
-        result = api.run(
-            session, command, store=store, env=env, timeout=timeout, capture=capture,
-            checkpoint_every=checkpoint_every, talk=talk,
-        )  # fmt: skip
+        try:
+            result = api.run(
+                session, command, store=store, env=env, timeout=timeout, capture=capture,
+                checkpoint_every=checkpoint_every, talk=talk,
+            )  # fmt: skip
+        except BusySession as error:
+            raise NotStartedError(error.message, hint=error.hint) from error
         for note in result.notes:
             warn(note)
         if result.timed_out:

@@ -167,13 +167,14 @@ def test_a_session_that_is_busy_says_so_at_once(overlayws: Program, workspace: P
     child = overlayws.ready("start", "--name", "s", "--", "sh", "-c", "echo x > new; echo ready; exec sleep 60")
     try:
         for command in (
-            ["run", "s", "--", "true"],
             ["diff"],
             ["apply", "--yes"],
             ["discard", "--yes"],
             ["undo", "--yes"],
         ):
             assert "a command is running in session s" in overlayws(*command, code=1).error
+        # 1 would be the command's own.
+        assert "a command is running in session s" in overlayws("run", "s", "--", "true", code=125).error
         assert json.loads(overlayws("status", "--json").out)["state"] == "running"
         assert b"running" in overlayws("list").out
         overlayws("gc", "--yes")

@@ -53,6 +53,7 @@ def test_an_action_of_the_users_holds(overlayws: Program, workspace: Path, priva
     assert "redacted" in overlayws("explain", ".env").out.decode()
     settings(private_home, "[secrets.actions]\ngithub-token = 'block'\n")
     assert "a.py" in overlayws("start", "--no-run", code=1).error
+    assert "a.py" in overlayws("start", "--", "true", code=125).error
     settings(private_home, "[secrets.actions]\ngithub-token = 'nothing'\n")
     assert "config.toml" in overlayws("start", "--no-run", code=2).error
 
