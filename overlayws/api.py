@@ -19,7 +19,7 @@ from overlayws.session.record import DamagedSession
 from overlayws.session.session import Session
 from overlayws.session.store import Store
 from overlayws.starting import Confinement as Confinement
-from overlayws.starting import begun, capturing, heard, noted
+from overlayws.starting import begun, bounds, capturing, ended, heard, noted
 from overlayws.starting import explain as explain
 from overlayws.starting import preview as preview
 from overlayws.starting import start as start
@@ -87,7 +87,7 @@ def run(
             # there inside) it would be a hole: an overlayws that is installed in the workspace would be run from the
             # program's own copy, outside of the sandbox.
             at = session.workspace if session.sandbox == "none" else None
-            with watched(session, talk), backend.mounted(session.layer, at) as mount:
+            with watched(session, talk), backend.mounted(session.layer, at, bounds(spec)) as mount:
                 result = runner.run(spec, mount, sandbox, interactive=interactive, notice=heard(talk, said))
             session = noted(session, said)
             store.save(session)
@@ -108,8 +108,7 @@ def run(
             with suppress(OverlaywsError):
                 store.save(replace(noted(session, said), state="interrupted"))
             raise
-        done = replace(session.runs[-1], exit_code=result.exit_code, duration=round(result.duration, 3))
-        session = replace(session, runs=(*session.runs[:-1], done))
+        session = ended(session, result)
         store.save(session)
         tidied(session)
     return result
@@ -336,6 +335,7 @@ def discard(
     """
     from overlayws.changes.rename import halves
     from overlayws.changes.shown import listed
+    from overlayws.layer.mount import MountError
     from overlayws.layer.restore import Replaced, restore
     from overlayws.layer.whiteout import Marks
 
@@ -368,7 +368,7 @@ def discard(
     with store.locked(session, lambda: talk.notice(f"waiting for another command on session {session.name}")):
         try:
             session = settled(store, store.load(session.name), talk)
-        except DamagedSession:  # it is given up anyway
+        except (DamagedSession, MountError):  # it is given up anyway
             session = replace(store.load(session.name), doing="", journal="", then="")
         _drop(store, session)
     return 0

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from overlayws.base.build import Base
     from overlayws.base.judge import Judge
     from overlayws.base.preview import Preview
-    from overlayws.run.sandbox import RunSpec
+    from overlayws.layer.room import Room
+    from overlayws.run.sandbox import RunResult, RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,18 @@ def noted(session: Session, said: Sequence[str]) -> Session:
     """``session`` when its last run is over and is to be captured, with what was said of it."""
     runs = (*session.runs[:-1], replace(session.runs[-1], notices=tuple(said)))
     return replace(session, doing="capture", runs=runs)
+
+
+def bounds(spec: RunSpec) -> Room | None:
+    """What the kernel is to limit the upperdir to; not where changes are in memory, which has its own size."""
+    return spec.limits.room if spec.capture == "disk" else None
+
+
+def ended(session: Session, result: RunResult) -> Session:
+    """``session`` with what is known of its last command now that it has ended."""
+    code, duration = result.exit_code, round(result.duration, 3)
+    done = replace(session.runs[-1], exit_code=code, duration=duration, disk=result.disk_limit, notes=result.notes)
+    return replace(session, runs=(*session.runs[:-1], done))
 
 
 @contextmanager

@@ -46,16 +46,20 @@ def default_store() -> Store:
 
 def settled(store: Store, session: Session, talk: Talk) -> Session:
     """The session after whatever was interrupted in it was finished or rolled back. The lock is held."""
-    if not session.doing:
+    from overlayws.layer.room import is_left
+
+    if not session.doing and not is_left(session.layer.upperdir):
         return session
     from overlayws.apply.lock import workspace_lock
     from overlayws.apply.recover import recover as recover_journals
 
-    if session.doing in ("run", "capture"):
+    if session.doing in ("", "run", "capture"):
+        from overlayws.layer.bounded import absorb
         from overlayws.run.kept import settle
         from overlayws.run.leftovers import clean
 
         clean(session.outside)  # before anything is read: a container may still be writing
+        absorb(session.layer)
         try:
             settle(session.layer)
         except OSError as error:
@@ -189,9 +193,11 @@ def drop_layer(session: Session) -> None:
 
     The base may be shared: when no session needs it any more, the next ``start`` or ``gc`` removes it.
     """
+    from overlayws.layer.bounded import drop as drop_image
     from overlayws.source.remove import remove_tree
 
     layer = session.layer
+    drop_image(layer)
     for directory in (layer.upperdir, layer.workdir, layer.merged, session.captures, session.directory / "base"):
         remove_tree(directory)
 

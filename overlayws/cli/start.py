@@ -209,8 +209,6 @@ def run_and_tell(
             warn("the command was ended: its time was over")
         if result.out_of_memory:
             warn("the command was out of memory: something of it was killed at the limit (see --memory)")
-        if result.disk:
-            warn(result.disk)
         after = store.load(name)
         changeset = api.scan(after, store=store, talk=talk)
     if after.capture == session.capture and (hint := advice(session, command[0], result.exit_code, env)):

@@ -9,6 +9,8 @@ lower, upper, work, merged   the layer; ``at`` (optional): a directory that the 
 below0, below1 ...           (optional) further lower layers, the topmost first
 owner   (optional, ``kernel`` only) a uid: what we own in the layer is shown as its, and what it makes becomes ours
 base    (optional, with ``owner``) ``only``: no overlay, but the lower layer itself, read-only
+image   (optional, ``kernel`` only) a descriptor in /proc of a mount that is nowhere yet: it holds upper and work, which
+        are named as in ``merged``, where it is put for the moment that the overlay needs it
 stay    (optional, ``kernel`` only) ``yes``: mount in the namespace that we come from, where the mount then stays
 parent  the process that must be our parent; we, and what we execute, die when it dies
 status  (optional) a file for one JSON line: {"error": TEXT, "hint": TEXT} when COMMAND was not executed. Without it
@@ -43,7 +45,8 @@ _SIGPIPE, _SIGXFSZ, _SIG_DFL = 13, 25, 0
 
 # The whole upper format is then whiteouts, opaque directories and full copies: nothing in it points elsewhere.
 # nofollow, not off: off means "follow" where redirect_always_follow is set, and userxattr refuses that (EINVAL).
-_OPTIONS = {"redirect_dir": "nofollow", "metacopy": "off", "index": "off"}
+# xino: with the layers on different file systems, a file keeps its device and inode number when it is copied up.
+_OPTIONS = {"redirect_dir": "nofollow", "metacopy": "off", "index": "off", "xino": "auto"}
 
 # statfs(2): file systems that cannot carry an upperdir.
 _UNFIT = {0x794C7630: "overlayfs", 0x65735546: "FUSE", 0x6969: "NFS", 0x01021997: "9p", 0x4D44: "FAT"}
@@ -138,6 +141,8 @@ def _mount(options: dict[str, str], home: int | None) -> None:
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
     below = [os.open(options[f"below{n}"], flags) for n in range(sum(name.startswith("below") for name in options))]
     target = os.open(options["merged"], flags)
+    if "image" in options:
+        _put(options["image"], target)
     if "owner" in options:
         layers = _owned(options, target)
     else:
@@ -145,16 +150,16 @@ def _mount(options: dict[str, str], home: int | None) -> None:
     shadowed = os.open(options["at"], os.O_PATH | os.O_DIRECTORY) if "at" in options else None
     flag = ("userxattr",) if options["mode"] == "userns" else ()
     made = _new_mount(layers, below, flag)
-    if made is None and ("owner" in options or home is not None):
-        raise Failed("this kernel is too old for a container on an overlay", "use --sandbox bwrap")
+    if made is None and ("owner" in options or "image" in options or home is not None):
+        raise Failed("this kernel is too old for a container or a file system of its own", "use --sandbox bwrap")
     if home is not None:
         if _libc.setns(home, _CLONE_NEWNS):
             raise Failed(f"cannot return to the mount namespace (setns: {os.strerror(ctypes.get_errno())})")
         os.close(target)
         target = os.open(options["merged"], flags)
         os.close(home)
-    elif "owner" in options:
-        for _ in range(2):  # what _owned put there
+    else:
+        for _ in range(2 * ("owner" in options) + ("image" in options)):  # what _owned and _put put there
             _libc.umount2(os.fsencode(options["merged"]), _MNT_DETACH)
     if made is None:
         made = _old_mount(layers, below, flag, target, options["merged"])
@@ -164,6 +169,13 @@ def _mount(options: dict[str, str], home: int | None) -> None:
         raise Failed(f"cannot mount over {options['at']!r}: {os.strerror(ctypes.get_errno())}")
     for fd in (*layers.values(), *below, target, made, *(() if shadowed is None else (shadowed,))):
         os.close(fd)
+
+
+def _put(image: str, target: int) -> None:
+    fd = os.open(image, os.O_PATH | os.O_DIRECTORY)
+    if _syscall(_SYS_MOVE_MOUNT, fd, b"", target, b"", _MOVE_FROM_EMPTY | _MOVE_TO_EMPTY):
+        raise Failed(f"cannot mount the file system of the upperdir (move_mount: {os.strerror(ctypes.get_errno())})")
+    os.close(fd)
 
 
 def _mount_base(options: dict[str, str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from overlayws.errors import UnableError
+from overlayws.layer.room import Room
 
 
 class MountError(UnableError):
@@ -54,6 +55,8 @@ class Mount:
     status: Path | None = None  # where a failing ``enter`` says why; None for an empty prefix
     layer: Layer | None = None  # what is mounted; None where ``merged`` is a plain directory
     mode: str = ""  # ``kernel`` or ``userns``: which marks the mount writes; "" for a plain directory
+    space: Path | None = None  # the top of a file system of the asked for Room, which the upperdir is on; None: no such
+    unbounded: str = ""  # why, where one was asked for
 
 
 def check_entered(mount: Mount) -> None:
@@ -91,13 +94,16 @@ class Backend(Protocol):
         Found out by doing it once in a scratch directory below ``state``, not by version numbers.
         """
 
-    def mounted(self, layer: Layer, at: Path | None = None) -> AbstractContextManager[Mount]:
+    def mounted(self, layer: Layer, at: Path | None = None, room: Room | None = None) -> AbstractContextManager[Mount]:
         """The layer, usable through ``Mount.enter`` while the context is open.
 
         ``at``: where the mount should also be visible (the workspace's own path, shadowing it) for the
         processes under ``enter``. Only for a program that is not confined: whatever ``enter`` executes is looked
         up in the shadowed view, so that a sandbox's own program in a virtual environment inside the workspace
         would be the copy that the confined program can write. A backend without a namespace ignores it.
+
+        ``room``: what the upperdir may take, all in all. ``Mount.space`` says whether the kernel sees to that; then
+        one process can be started under ``enter``, and ``Mount.layer`` is where upperdir and workdir are meanwhile.
 
         Leaving the context completes the capture: afterwards the upperdir holds every difference. Raises MountError.
         """

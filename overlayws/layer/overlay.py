@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from overlayws.layer.bounded import absorb, bounded
+from overlayws.layer.image import NoImage
 from overlayws.layer.mount import Layer, Mount, MountError, check_entered, scratch_layer, shown
+from overlayws.layer.room import Room
 from overlayws.layer.whiteout import Marks
 from overlayws.source.remove import remove_tree
 
@@ -30,23 +33,35 @@ assert os.listdir("d") == []
 
 
 @contextmanager
-def entered(mode: str, layer: Layer, at: Path | None) -> Iterator[Mount]:
+def entered(mode: str, layer: Layer, at: Path | None, room: Room | None = None) -> Iterator[Mount]:
     """A Mount whose ``enter`` mounts the layer by overlayfs, ``mode`` being ``kernel`` or ``userns``.
 
-    Makes the directories that are missing. Raises MountError.
+    Makes the directories that are missing, and brings back what a crash left in an image. Raises MountError.
     """
-    with locked(layer):
+    with locked(layer), ExitStack() as stack:
+        absorb(layer)
         prepare(layer, used=(layer.workdir / "work").exists())  # made by the first mount
         status = _status_file(layer)
         paths = {"lower": layer.lowerdir, "upper": layer.upperdir, "work": layer.workdir, "merged": layer.merged}
         paths |= {f"below{number}": path for number, path in enumerate(layer.below)}
         if at is not None:
             paths["at"] = at
+        top, used, why = None, layer, ""
+        if room is not None:
+            try:
+                top, used = stack.enter_context(bounded(layer, room)) if mode == "kernel" else (None, layer)
+                why = "" if mode == "kernel" else "only the backend kernel, which is root's, can mount a file system"
+            except NoImage as error:
+                why = str(error)
+        if top is not None:
+            # ``enter`` puts it there for the moment in which the overlay is mounted.
+            names = {"upper": used.upperdir.name, "work": used.workdir.name}
+            paths |= {key: layer.merged / name for key, name in names.items()} | {"image": top}
         words = [f"{name}={path.absolute()}" for name, path in paths.items()]
         own = (f"mode={mode}", f"parent={os.getpid()}", f"status={status.absolute()}")
         try:
             enter = (sys.executable, "-I", "-S", str(_ENTER), *own, *words, "--")
-            yield Mount(layer.merged, enter, status, layer, mode)
+            yield Mount(layer.merged, enter, status, used, mode, top, why)
         finally:
             status.unlink(missing_ok=True)
 

@@ -30,6 +30,7 @@ from overlayws.layer.difference import difference
 from overlayws.layer.fill import fill
 from overlayws.layer.mount import Layer, Mount, MountError, scratch_layer, shown
 from overlayws.layer.overlay import locked, prepare
+from overlayws.layer.room import Room
 from overlayws.layer.stamps import Stamps, pack, trustworthy, unpack
 from overlayws.layer.whiteout import USER_PREFIX, Marks
 from overlayws.source.remove import remove_tree
@@ -67,7 +68,7 @@ def unusable(state: Path) -> str | None:
 
 
 @contextmanager
-def mounted(layer: Layer, at: Path | None = None) -> Iterator[Mount]:
+def mounted(layer: Layer, at: Path | None = None, room: Room | None = None) -> Iterator[Mount]:
     """See ``Backend.mounted``. ``merged`` is the private copy, kept for the next time; ``at`` means nothing here."""
     with locked(layer):
         try:
@@ -78,7 +79,7 @@ def mounted(layer: Layer, at: Path | None = None) -> Iterator[Mount]:
                 hint="free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "",
             ) from error
         try:
-            yield Mount(layer.merged, ())
+            yield Mount(layer.merged, (), unbounded="the backend copy has no upperdir meanwhile" if room else "")
         finally:
             try:
                 _capture(layer, stamps)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from overlayws.layer import overlay
 from overlayws.layer.mount import Layer, Mount
+from overlayws.layer.room import Room
 from overlayws.layer.whiteout import USER_PREFIX, Marks
 
 XATTR_PREFIX = USER_PREFIX
@@ -17,6 +18,6 @@ def unusable(state: Path) -> str | None:
     return overlay.probe("userns", Marks(XATTR_PREFIX), state)
 
 
-def mounted(layer: Layer, at: Path | None = None) -> AbstractContextManager[Mount]:
+def mounted(layer: Layer, at: Path | None = None, room: Room | None = None) -> AbstractContextManager[Mount]:
     """See ``Backend.mounted``: the upperdir is complete as soon as the last process under ``enter`` is gone."""
-    return overlay.entered("userns", layer, at)
+    return overlay.entered("userns", layer, at, room)

@@ -1,8 +1,9 @@
 """``--disk``: how much of the disk the changes of a session may take.
 
-No kernel interface that an ordinary user may use limits a directory, so it is looked at while the command runs, and the
-run is ended when there is too much. What a look between two writes cannot prevent, RLIMIT_FSIZE does: no file gets
-longer than the whole limit. Both hold in every sandbox.
+As root the upperdir is on a file system of that size (layer/bounded.py), and only whether it was full is to be said
+(gauge.py). No kernel interface that an ordinary user may use limits a directory: there it is looked at while the
+command runs, and the run is ended when there is too much. What a look between two writes cannot prevent, RLIMIT_FSIZE
+does: no file gets longer than the whole limit. Both hold in every sandbox.
 
 Everything that is counted belongs to the program (usage.py, held.py). What cannot be counted ends the run as well.
 """
@@ -20,8 +21,10 @@ from pathlib import Path
 
 from overlayws.errors import NotStartedError
 from overlayws.layer.mount import Mount
+from overlayws.layer.room import size_shown
+from overlayws.run.gauge import Gauge
 from overlayws.run.held import held
-from overlayws.run.limits import Limits, size_shown
+from overlayws.run.limits import Limits
 from overlayws.run.usage import Usage, usage
 
 _SHORTEST, _LONGEST = 0.02, 0.5  # seconds between two looks
@@ -33,6 +36,20 @@ _HIDING = 3  # looks in a row: descriptors are on their way from one honest proc
 def _free(place: Path) -> int:
     about = os.statvfs(place)
     return about.f_bfree * about.f_frsize
+
+
+def limiting(mount: Mount, limits: Limits, *, in_memory: bool) -> tuple[Gauge | Watch | None, str, tuple[str, ...]]:
+    """(what is to look at the run, "enforced" or "watched" or "" for no limit, what must be said of that).
+
+    Raises NotStartedError where there is no room from the beginning.
+    """
+    if limits.room is None:
+        return None, "", ()
+    if mount.space is not None:
+        return Gauge(mount.space, limits.room), "enforced", ()
+    if in_memory:  # which is of that size (memory.py); what comes out of it is counted
+        return Watch(mount, limits), "enforced", ()
+    return Watch(mount, limits), "watched", (f"--disk is watched, not enforced: {mount.unbounded}",)
 
 
 class Watch:

@@ -6,15 +6,14 @@ the next command can tell one that is to be put in its place from the old one, a
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from contextlib import suppress
 from pathlib import Path
 
-from overlayws import beneath
 from overlayws.atomic import write_atomic
 from overlayws.layer.mount import Layer
+from overlayws.layer.upperdir import put_in_place
 from overlayws.source.remove import remove_tree
 
 UNPACKING, INCOMPLETE, CHECKPOINT = "unpacking", "incomplete", "checkpoint"  # beside the upperdir
@@ -37,33 +36,12 @@ def settle(layer: Layer) -> None:
         name, when = found[1], found[2]
         with suppress(FileNotFoundError):  # half-way on a file system without exchange
             if (parent / name).lstat().st_ino == int(found[3]):
-                _put_in_place(layer, name)
+                put_in_place(layer, name)
         when = when if when == END else ":".join(re.findall("..", when))
         # Before what tells of it is removed: a crash in between would be told as a loss.
         write_atomic(parent / CHECKPOINT, f"{when}\n".encode("ascii"))
         for old in (name, f"{name}.old"):
             remove_tree(parent / old)
-
-
-def _put_in_place(layer: Layer, name: str) -> None:
-    layer.workdir.mkdir(mode=0o700, exist_ok=True)
-    # As after a first mount: the attributes of the top are the program's now (layer/overlay.py).
-    (layer.workdir / "work").mkdir(mode=0o700, exist_ok=True)
-    upper = layer.upperdir.name
-    parent = os.open(layer.upperdir.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            beneath.exchange(parent, name, parent, upper)
-            return
-        except OSError as error:
-            # A file system without exchange: not in one step. ENOENT: half-way on one.
-            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOENT):
-                raise
-        with suppress(FileNotFoundError):
-            os.rename(upper, f"{name}.old", src_dir_fd=parent, dst_dir_fd=parent)
-        os.rename(name, upper, src_dir_fd=parent, dst_dir_fd=parent)
-    finally:
-        os.close(parent)
 
 
 def put_aside(layer: Layer) -> bool:

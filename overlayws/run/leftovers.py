@@ -22,6 +22,8 @@ from typing import Any
 from overlayws.atomic import write_atomic
 from overlayws.errors import UntrustedError
 from overlayws.layer import outside
+from overlayws.layer.bounded import absorb
+from overlayws.layer.mount import scratch_layer
 from overlayws.run.canary import Canary
 from overlayws.run.canary import remove as remove_canary
 from overlayws.run.engine import LABEL, EngineError, connect, explained
@@ -185,6 +187,7 @@ def clean(path: Path) -> bool:
     remove_tree(path.with_name(_SCRATCH))
     if os.geteuid() == 0:
         outside.drop(path.parent / "merged")
+    absorb(scratch_layer(path.parent))  # the canary may be in it
     Record(path, canary).clear()
     return True
 

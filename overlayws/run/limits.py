@@ -8,6 +8,7 @@ import re
 from dataclasses import astuple, dataclass
 
 from overlayws.errors import UsageError
+from overlayws.layer.room import Room
 
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)([bkmgt]?)(?:i?b)?\Z", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -27,6 +28,11 @@ class Limits:
     pids: int = 0  # processes and threads
     disk: int = 0  # bytes of disk that the changes of the session take
     inodes: int = 0  # files and directories that they are; zero with ``disk``: see ``files``
+
+    @property
+    def room(self) -> Room | None:
+        """What the changes of a session may take, or None."""
+        return Room(self.disk, self.files) if self.disk else None
 
     @property
     def files(self) -> int:
@@ -85,11 +91,3 @@ def parse_disk(text: str) -> tuple[int, int]:
     if comma and int(files) == 0:
         raise UsageError("--disk with 0 files is out of range", hint=f"at least {_LEAST_FILES}: --disk 1g,50000")
     return parse_size(size), int(files) if comma else 0
-
-
-def size_shown(size: int) -> str:
-    """``512 MiB``: in the largest unit that leaves a whole number."""
-    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size % unit == 0:
-            return f"{size // unit} {name}"
-    return f"{size:,} bytes"

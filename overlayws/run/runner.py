@@ -20,7 +20,8 @@ from typing import Any
 
 from overlayws.errors import NotStartedError, UntrustedError, UsageError
 from overlayws.layer.mount import Mount, MountError, check_entered
-from overlayws.run.disk import Watch
+from overlayws.run.disk import Watch, limiting
+from overlayws.run.gauge import Gauge
 from overlayws.run.sandbox import Launch, RunResult, RunSpec, Sandbox
 from overlayws.run.streams import relayed
 from overlayws.source.remove import remove_tree
@@ -70,7 +71,11 @@ def run(
     command ran (or its limit of disk is used up), RunLost where its end cannot be vouched for.
     """
     check(spec)
-    watch = Watch(mount, spec.limits) if spec.limits.disk else None
+    watch, by, said = limiting(mount, spec.limits, in_memory=spec.capture == "memory")
+    for line in said:
+        notice(line)
+    if mount.space is not None:  # the kernel sees to it: nothing more is to be limited or refused
+        spec = replace(spec, limits=replace(spec.limits, disk=0, inodes=0))
     spec = replace(spec, terminal=_on_a_terminal() if interactive is None else interactive)
     with ExitStack() as stack:
         try:
@@ -96,7 +101,8 @@ def run(
                 error.hint = f"the command is started by a shell: choose an image with a /bin/sh, not {spec.image}"
             raise
         result = prepared.concluded(result)
-    return result if watch is None else replace(result, disk=watch.conclude(result.exit_code))
+    disk = "" if watch is None else watch.conclude(result.exit_code)
+    return replace(result, disk_limit=by, notes=(*result.notes, *((disk,) if disk else ())))
 
 
 def start(
@@ -106,7 +112,7 @@ def start(
     timeout: float | None = None,
     terminal: bool = False,
     quiet: bool = True,
-    watch: Watch | None = None,
+    watch: Watch | Gauge | None = None,
 ) -> RunResult:
     """Carry out ``launch`` under a supervisor and wait for its end; ``quiet``: on /dev/null, signals not forwarded.
 

@@ -46,7 +46,7 @@ class RunResult:
     timed_out: bool = False
     interrupted: bool = False  # ^C ended it
     out_of_memory: bool = False  # something of it was killed at its memory limit
-    disk: str = ""  # what was reached of its limit of disk, and what that meant (see disk.py)
+    disk_limit: str = ""  # "enforced" by a file system, or "watched" (see disk.py); "" without one
     notes: tuple[str, ...] = ()  # what else the user must know of the run
 
 

@@ -60,7 +60,8 @@ def as_dict(session: Session) -> dict[str, Any]:
 
 
 def _run_as_dict(run: Run) -> dict[str, Any]:
-    return {**asdict(run), "command": list(map(_text, run.command)), "notices": list(map(_text, run.notices))}
+    return {**asdict(run), "command": list(map(_text, run.command)), "notices": list(map(_text, run.notices)),
+            "notes": list(map(_text, run.notes))}  # fmt: skip
 
 
 def _text(text: str) -> str:
@@ -140,5 +141,6 @@ def _run(value: Any) -> Run:
     kept_in = value.get("kept_in", "disk")
     if kept_in not in KEPT_IN:
         raise ValueError("an impossible capture")
-    notices = tuple(_strings(value.get("notices", [])))
-    return Run(tuple(_strings(value["command"])), started, code, duration, kept_in, notices)
+    (disk,) = _strings([value.get("disk", "")])
+    notices, notes = (tuple(_strings(value.get(name, []))) for name in ("notices", "notes"))
+    return Run(tuple(_strings(value["command"])), started, code, duration, kept_in, notices, disk, notes)

@@ -24,6 +24,8 @@ class Run:
     duration: float | None = None  # seconds
     kept_in: str = "disk"  # one of KEPT_IN: where its changes were until its end
     notices: tuple[str, ...] = ()  # what was said before it began: which way it was confined, what is not enforced
+    disk: str = ""  # its limit of disk was "enforced" by a file system, or "watched"; "" without a limit
+    notes: tuple[str, ...] = ()  # what had to be said of it at its end
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,28 +31,39 @@ gvisor._STANDALONE = held(gvisor._STANDALONE, 'os.close(os.open("gate/go"')
 """
 
 
+def opened(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/fd")
+    except FileNotFoundError:
+        return []
+
+
 @pytest.mark.parametrize("backend", ["auto"] if os.geteuid() == 0 else ["auto", "copy"])  # root's container: no copy
+@pytest.mark.parametrize("disk", [[], ["--disk", "8m"]] if os.geteuid() == 0 else [[]])
 @pytest.mark.parametrize("kind", CONTAINED)
 def test_what_the_gate_wrote_is_no_change(
-    kind: str, backend: str, overlayws: Program, tmp_path: Path, client: Any
+    kind: str, backend: str, disk: list[str], overlayws: Program, tmp_path: Path, client: Any
 ) -> None:
     env = environment(kind)
     proxy = tmp_path / "python"
     proxy.mkdir()
     (proxy / "sitecustomize.py").write_text(HELD)
-    words = [*sandbox(kind), "--backend", backend, "--", "touch", "never"]
+    words = [*sandbox(kind), "--backend", backend, *disk, "--", "touch", "never"]
     child = overlayws.started("start", "--name", "s", *words, env={**env, "PYTHONPATH": str(proxy)})
     top = overlayws.session("s") / ("merged" if backend == "copy" else "upper")
 
     def left() -> list[str]:
-        return [name for name in os.listdir(top) if name.startswith(".overlayws-")] if top.exists() else []
+        tops = [top, *(Path("/proc", str(child.pid), "fd", fd, "upper") for fd in opened(child.pid))] if disk else [top]
+        names = [name for place in tops if place.exists() for name in os.listdir(place)]
+        return [name for name in names if name.startswith(".overlayws-")]
 
     wait_until(lambda: bool(left()) or child.poll() is not None, "a canary")
     for pid in children(child.pid):
         if "supervise.py" in command_line(pid):
             os.kill(pid, signal.SIGKILL)
+    there = left()
     kill(child)
-    assert left()
+    assert there and (disk or left())
     assert "session s was interrupted" in overlayws("list", env=env).err and state(overlayws) == "interrupted"
     assert ours(client, overlayws) == []
     nothing_runs(overlayws)

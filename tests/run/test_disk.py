@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from overlayws.errors import UsageError
+from overlayws.layer.room import size_shown
 from overlayws.run.held import held
-from overlayws.run.limits import Limits, parse_disk, size_shown
+from overlayws.run.limits import Limits, parse_disk
 from overlayws.run.usage import Usage, usage
 from overlayws.source.remove import remove_tree
 from tests.trees import Dir, Symlink, make_tree, stamps
