@@ -65,6 +65,22 @@ def test_no_room_for_the_copy(small: Small, workspace: Path) -> None:
     assert done.returncode == 0, done.stdout.decode()
 
 
+@pytest.mark.parametrize("base", ["copy", "live"])
+def test_no_room_for_what_is_noted_of_many_files(
+    overlayws: Program, tmp_path: Path, workspace: Path, base: str
+) -> None:
+    """Empty files take no block of a tmpfs, so that the manifest is the first that finds no room."""
+    make_tree(workspace, {f"many/{'n' * 240}{n}": "" for n in range(3_000)})
+    (tmp_path / "work").mkdir()
+    done = Small(overlayws, tmp_path, "600k").script(f"""
+        code 3 $O start "$WS" --name s --base {base} --git none --no-run; says "the manifest: .*full"
+        test -z "$(ls -A $OVERLAYWS_HOME/sessions)"
+        ! ls -A $OVERLAYWS_HOME/bases | grep -v '^[.]\\(lock\\|key\\)-'
+        code 0 $O start "$WS" --name s --base {base} --git none --hide many --no-run
+    """)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
 @EVERY_BACKEND
 def test_no_room_at_a_later_step_changes_nothing_and_is_made_good(small: Small, workspace: Path, backend: str) -> None:
     before = read_tree(workspace)
