@@ -2,8 +2,8 @@
 
 Beside it `cp -a`, `rsync -a` and `git worktree add` of the same files, in one run on one file system (TMPDIR says
 which; it takes 15 GB for the largest). The contents are inspected, as `overlayws start` does; the rows `names only`
-say what that costs. `git` rows have the program's own repository (`--git fresh`), which nothing but `git worktree add`
-has beside them.
+say what that costs, and `whole command` is `overlayws start --no-run` as a process of its own. `git` rows have the
+program's own repository (`--git fresh`), which nothing but `git worktree add` has beside them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -128,6 +129,16 @@ def test_one_file_changed(benchmark: BenchmarkFixture, tree: Tree, own_git: bool
 
     benchmark.group = f"start, {tree.files} files"
     assert not benchmark.pedantic(lambda: obtain(tree, shelf, own_git=own_git), setup=edit, rounds=tree.rounds).reused
+
+
+def test_whole_command(benchmark: BenchmarkFixture, tree: Tree) -> None:
+    """What a user waits for: Python's own start, the choice of backend and sandbox by trying them, a cold base."""
+    command = [sys.executable, "-m", "overlayws", "start", str(tree.workspace), "--no-run", "--git", "none"]
+
+    def run(to: Path) -> None:
+        subprocess.run(command, check=True, env={**os.environ, "OVERLAYWS_HOME": str(to)}, capture_output=True)
+
+    measure(benchmark, tree, run)
 
 
 def test_live(benchmark: BenchmarkFixture, tree: Tree) -> None:

@@ -43,6 +43,25 @@ def test_two_sessions_share_a_base_and_do_not_see_each_others_changes(ws: Path, 
     assert set(read_tree(two.layer.lowerdir)) == {"a", "b"}
 
 
+def test_what_a_session_changed_needs_its_base_and_that_is_durable_before_it_is_noted(
+    ws: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def told(fd: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", told)
+    one = start(ws, "one")
+    assert str(one.manifest) not in flushed  # nothing would be lost with it, and a start does not wait for the disk
+    flushed.clear()
+    api.run(one, ["sh", "-c", "echo changed > a"])
+    capture = [path for path in flushed if "/captures/" in path][-1]
+    assert flushed.index(str(one.manifest)) < flushed.index(capture)
+
+
 def test_discarding_one_session_leaves_the_base_of_the_other(ws: Path, store: Store) -> None:
     one, two = start(ws, "one"), start(ws, "two")
     api.discard(one)
