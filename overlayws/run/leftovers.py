@@ -117,7 +117,7 @@ def remove(client: Any, label: dict[str, str], record: Record, workdir: Path | N
 
 def _remove(client: Any, label: dict[str, str], workdir: Path | None) -> None:
     words = [f"{name}={value}" for name, value in label.items()]
-    with explained("a container cannot be removed"):
+    with explained("the container engine"):
         for container in client.containers(all=True, quiet=True, filters={"label": words}):
             client.remove_container(container["Id"], v=True, force=True)
         for volume in client.volumes(filters={"label": words})["Volumes"] or ():
