@@ -3,9 +3,9 @@
 Both sandboxes stand at the same time, the same program runs in both, and they take turns, pass by pass, after one pass
 that does not count: what else the machine does hits both alike. The program makes the fewest system calls that do it
 (create: open, write, close). Told are the best pass and the median of all, in microseconds an operation, and their
-ratios; "typical" is the median operation of a pass, which a process that comes in between does not move. All passes are
-in the JSON as ``extra_info``. Rows "one processor": each side is bound to the same one (``--cpuset-cpus``, taskset). As
-root, with docker.io, runsc and git.
+ratios; "typical" is the median operation of a pass, which a process that comes in between does not move, and getppid
+what a system call costs by itself. All passes are in the JSON as ``extra_info``. Rows "one processor": each side is
+bound to the same one (``--cpuset-cpus``, taskset). As root, with docker.io, runsc and git.
 """
 
 from __future__ import annotations
@@ -46,10 +46,16 @@ def create(name):
 def open_and_close(name):
     os.close(os.open(name, os.O_RDONLY))
 
+def nothing(name):
+    os.getppid()
+
 def operations():
     os.mkdir("made")
     took = {}
-    for what, do, each in (("create", create, made), ("open", open_and_close, names), ("stat", os.stat, names)):
+    for what, do, each in (
+        ("create", create, made), ("open", open_and_close, names), ("stat", os.stat, names),
+        ("getppid", nothing, names),
+    ):
         times = [time.perf_counter()]
         for name in each:
             do(name)
