@@ -87,15 +87,15 @@ def _fill(top: int, layer: Layer, room: Room) -> None:
         if error.errno != errno.ENOSPC:
             raise MountError(f"cannot copy {shown(layer.upperdir)}: {error.strerror}") from error
         # One is free again: the copy's own directory of links.
-        left = Room(-1, 0) if image.free(top).files > 1 else Room(0, -1)
-    if left.size < 0 or left.files < 0:
-        what = size_shown(room.size) if left.size < 0 else f"{room.files:,} files"
+        left = Room(-2 * room.size, 0) if image.free(top).files > 1 else Room(0, -1)
+    if left.size < -image.slack(room) or left.files < 0:
+        what = f"{room.files:,} files" if left.files < 0 else size_shown(room.size)
         raise MountError(
             f"the disk limit of {what} was reached before the command ran",
             hint="overlayws discard SESSION PATH drops some changes; or start a session with a larger --disk",
         )
     try:
-        image.bound(top, left)
+        image.bound(top, Room(max(0, left.size), left.files))
         fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
         try:
             syncfs(fd)

@@ -7,10 +7,12 @@ outside, which a program would only be told by losing data. mke2fs(8), mke2fs.co
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from overlayws.layer.room import Room
@@ -28,6 +30,7 @@ _FEATURES = (
 _CONFIGURATION = b"[defaults]\n[fs_types]\next4 = {\n}\n"
 _PROGRAMS = ("/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4")
 _FITRIM = 0xC0185879
+_SETFLAGS, _NOCOW = 0x40086602, 0x00800000  # FS_IOC_SETFLAGS, FS_NOCOW_FL (linux/fs.h)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,7 +49,7 @@ def make(path: Path, room: Room) -> None:
     groups = max(blocks // _BLOCKS_A_GROUP, inodes // _INODES_A_GROUP) + 1
     # Of each: its bitmaps, its descriptor and copies of it; and the fiftieth part that ext4 keeps for itself, of which
     # it says nothing before it is mounted. What is too much is taken away again.
-    blocks = max(blocks + groups * 16 + min(blocks // 40, 4096) + 512, _LEAST)
+    blocks = max(blocks + groups * 16 + min(blocks // 40, 4096) + 512 + slack(room) // BLOCK, _LEAST)
     a_group = min(_BLOCKS_A_GROUP, -(-blocks // groups // 8) * 8)
     size = blocks * BLOCK
     about = os.statvfs(path.parent)
@@ -55,6 +58,8 @@ def make(path: Path, room: Room) -> None:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
+            with suppress(OSError):  # btrfs: a block that is written anew must not need a new place outside
+                fcntl.ioctl(fd, _SETFLAGS, struct.pack("=i", _NOCOW))
             os.ftruncate(fd, size)
             _format(program, fd, inodes, a_group)
             # Not os.posix_fallocate, which writes where the file system cannot do it.
@@ -65,6 +70,11 @@ def make(path: Path, room: Room) -> None:
             os.close(fd)
     except OSError as error:
         raise NoImage(f"no file of {size >> 20:,} MiB at {path.parent}: {error.strerror or error}") from error
+
+
+def slack(room: Room) -> int:
+    """Bytes by which the same files may take more than they did, laid out anew by other directories and extents."""
+    return min(room.size // 64, 256 << 20) + 64 * BLOCK
 
 
 def _format(program: str, fd: int, inodes: int, a_group: int) -> None:
@@ -125,6 +135,8 @@ def bound(top: int, most: Room) -> None:
             while (more := -((most.size - free(top).size) // BLOCK) * BLOCK) > 0:
                 if _libc.fallocate(fd, 0, ctypes.c_long(size), ctypes.c_long(more)):
                     number = ctypes.get_errno()
+                    if number == errno.ENOSPC:  # all of it, and what tells where it is
+                        break
                     raise OSError(number, os.strerror(number))
                 size += more
         finally:

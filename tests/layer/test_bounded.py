@@ -114,6 +114,35 @@ def test_who_has_the_file_and_is_no_device_is_told_of(tmp_path: Path) -> None:
             pass
 
 
+@pytest.fixture(params=["btrfs", "xfs"])
+def other_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A file system that does not write in place, or need not."""
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "disk").touch()
+    os.truncate(tmp_path / "disk", 320 << 20)
+    subprocess.run([f"mkfs.{request.param}", "-q", tmp_path / "disk"], check=True)
+    subprocess.run(["mount", "-o", "loop", tmp_path / "disk", tmp_path / "mounted"], check=True)
+    yield tmp_path / "mounted"
+    subprocess.run(["umount", "-l", tmp_path / "mounted"], check=True)
+
+
+@pytest.mark.reflink
+def test_what_is_written_has_its_place_whatever_is_full_outside(other_disk: Path) -> None:
+    image.make(other_disk / "image", Room(20 << 20, 100))
+    with loop.mounted(other_disk / "image") as top:
+        fd = os.open("file", os.O_CREAT | os.O_RDWR, dir_fd=top)
+        for n in range(100):
+            subprocess.run(["fallocate", "-l", "8M", other_disk / f"filler{n}"], check=False, stderr=subprocess.DEVNULL)
+        for n in range(4):
+            os.pwrite(fd, bytes([n]) * (18 << 20), 0)
+            os.fsync(fd)
+        os.close(fd)
+    with loop.mounted(other_disk / "image", 10) as top:
+        fd = os.open("file", os.O_RDONLY, dir_fd=top)
+        assert os.read(fd, 18 << 20) == b"\3" * (18 << 20)
+        os.close(fd)
+
+
 # -- the copy -----------------------------------------------------------------------------------------------------
 
 
@@ -256,6 +285,16 @@ def test_more_than_the_room_is_refused_before_anything_runs(layer: Layer) -> Non
     with pytest.raises(MountError, match="the disk limit of 300 files was reached"), kernel.mounted(layer, None, ROOM):
         pass
     assert not list(layer.upperdir.parent.glob("*.img*"))
+
+
+def test_the_same_files_may_take_a_little_more_than_they_did(layer: Layer) -> None:
+    """On another file system outside they lie otherwise, and come back so."""
+    layer.upperdir.mkdir()
+    (layer.upperdir / "big").write_bytes(bytes(ROOM.size + 20_000))
+    with kernel.mounted(layer, None, ROOM) as mount:
+        assert mount.space and os.statvfs(mount.space).f_bavail == 0
+        run_in(mount, "try: open('n', 'w').write('x')\nexcept OSError as e: assert e.errno == 28\nos.unlink('big')")
+    assert "big" not in written(layer)
 
 
 @pytest.mark.parametrize(
