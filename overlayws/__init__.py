@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from overlayws.api import Confinement as Confinement
     from overlayws.api import apply as apply
     from overlayws.api import diff as diff
     from overlayws.api import discard as discard
+    from overlayws.api import explain as explain
+    from overlayws.api import preview as preview
     from overlayws.api import run as run
     from overlayws.api import scan as scan
     from overlayws.api import start as start
     from overlayws.api import undo as undo
 
-_API = ("apply", "diff", "discard", "run", "scan", "start", "undo")
+_API = ("Confinement", "apply", "diff", "discard", "explain", "preview", "run", "scan", "start", "undo")
 
 
 class _Verb(ModuleType):

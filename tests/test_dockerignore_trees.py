@@ -20,6 +20,7 @@ from overlayws.errors import UsageError
 from overlayws.filter.match import Filter
 from overlayws.session.store import Store
 from tests.conftest import SHARED
+from tests.trees import make_tree
 
 pytestmark = pytest.mark.conformance
 
@@ -92,3 +93,15 @@ def test_a_session_shows_what_docker_would_send(tmp_path: Path, cases: list[dict
                 start()
         else:
             assert start() == set(case["included"]), case["id"]
+
+
+def test_what_the_commands_tell_of_the_filter_is_there_from_python(tmp_path: Path) -> None:
+    root = make_tree(
+        tmp_path / "ws", {".env": "KEY=value\n", "a.log": "", "src/a.py": "", ".overlaywsignore": "*.log\n"}
+    )
+    told = overlayws.explain(root, [".env", "a.log", "src/a.py"])
+    assert [verdict for _, verdict, _ in told] == ["hidden", "hidden", "visible"]
+    assert "line 1" in told[1][2]
+    found = overlayws.preview(root, store=Store(tmp_path / "state"))
+    assert [hidden.path for hidden, _ in found.hidden] == [".env", "a.log"] and found.visible.files == 2
+    assert overlayws.Confinement(sandbox="none").network == "none"
