@@ -68,6 +68,21 @@ def _reflink() -> str | None:
     return None
 
 
+def _loop() -> str | None:
+    if os.geteuid() != 0:
+        return "not root"
+    from overlayws.layer import image, loop
+    from overlayws.layer.room import Room
+
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            image.make(Path(place, "image"), Room(1 << 20, 16))
+            with loop.mounted(Path(place, "image")):
+                return None
+    except (OSError, image.NoImage) as error:
+        return str(error)
+
+
 def _conformance() -> str | None:
     return None if (SHARED / "conformance").is_dir() else f"{SHARED}/conformance is not there"
 
@@ -81,6 +96,7 @@ CAPABILITIES: dict[str, Callable[[], str | None]] = {
     "gvisor": engine.gvisor_missing,
     "fuse": _fuse,
     "strace": _strace,
+    "loop": _loop,
     "reflink": _reflink,
     "conformance": _conformance,
 }

@@ -19,7 +19,7 @@ from tests.cli.test_kill import kill, nothing_runs, state, wait_until
 from tests.cli.test_no_space import Small
 from tests.trees import read_tree, stamps
 
-pytestmark = [pytest.mark.root, pytest.mark.kernel]
+pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.loop]
 ONE_OF_A_KIND = [
     pytest.param("bwrap", marks=pytest.mark.bwrap),
     CONTAINED[0],

@@ -39,7 +39,7 @@ def opened(pid: int) -> list[str]:
 
 
 @pytest.mark.parametrize("backend", ["auto"] if os.geteuid() == 0 else ["auto", "copy"])  # root's container: no copy
-@pytest.mark.parametrize("disk", [[], ["--disk", "8m"]] if os.geteuid() == 0 else [[]])
+@pytest.mark.parametrize("disk", [[], pytest.param(["--disk", "8m"], marks=pytest.mark.loop)])
 @pytest.mark.parametrize("kind", CONTAINED)
 def test_what_the_gate_wrote_is_no_change(
     kind: str, backend: str, disk: list[str], overlayws: Program, tmp_path: Path, client: Any

@@ -24,7 +24,7 @@ from overlayws.source.remove import remove_tree
 from tests.layer.conftest import make_layer, run_in
 from tests.layer.uppers import upper_tree
 
-pytestmark = [pytest.mark.root, pytest.mark.kernel]
+pytestmark = [pytest.mark.root, pytest.mark.kernel, pytest.mark.loop]
 PREFIX = kernel.XATTR_PREFIX
 ROOM = Room(4 << 20, 300)
 
