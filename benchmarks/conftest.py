@@ -39,7 +39,7 @@ def peer(name: str) -> str:
     return str(Path(found).resolve())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def host() -> Iterator[str]:
     """Where the tests' own container engine is to be found; it has gVisor. Skips the benchmark where it cannot be."""
     if reason := engine.gvisor_missing():
