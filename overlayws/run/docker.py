@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from overlayws.run.sandbox import Launch, Prepared, RunResult, RunSpec
 
 _ATTACH = Path(__file__).with_name("attach.py")
 _PLAN = 10
+_KILLED = 128 + 9  # by the kernel, too
 
 
 def unusable() -> str | None:
@@ -165,10 +167,23 @@ def _source(stack: ExitStack, client: Any, mount: Mount, label: dict[str, str]) 
 def _concluded(client: Any, container: str, result: RunResult) -> RunResult:
     try:
         with explained("the container engine"):
-            state = client.inspect_container(container)["State"]
+            out_of_memory = bool(client.inspect_container(container)["State"].get("OOMKilled"))
+            if result.exit_code == _KILLED and not out_of_memory:
+                out_of_memory = _told_later(client, container)
     except EngineError:
         return result  # its removal, which comes next, says what is wrong
-    return replace(result, out_of_memory=bool(state.get("OOMKilled")))
+    return replace(result, out_of_memory=out_of_memory)
+
+
+def _told_later(client: Any, container: str) -> bool:
+    """The engine notes what it knew at the container's end; that it was out of memory may reach it just afterwards,
+    and then is an event alone."""
+    for pause in (0.0, 0.1, 0.3):
+        time.sleep(pause)
+        until = f"{time.time():.9f}"  # without it the answer has no end
+        if any(True for _ in client.events(since=0, until=until, filters={"container": container, "event": "oom"})):
+            return True
+    return False
 
 
 def _socket_of(client: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +59,28 @@ def test_a_time_limit_ends_a_container_that_ignores_it(kind: str, overlayws: Pro
     overlayws("start", "--name", "s", *words, env=environment(kind), code=124)
     assert time.monotonic() - began < 20
     assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
+
+
+# The engine's answer, as it is when it hears of a container's end before it hears why.
+UNTOLD = """
+import docker.api.container as api
+asked = api.ContainerApiMixin.inspect_container
+def untold(self, container):
+    found = asked(self, container)
+    found["State"]["OOMKilled"] = False
+    return found
+api.ContainerApiMixin.inspect_container = untold
+"""
+
+
+@pytest.mark.parametrize("kind", ["docker", "gvisor"])
+def test_out_of_memory_is_said_when_the_engine_learns_it_late_and_only_then(
+    kind: str, overlayws: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(UNTOLD)
+    env = {**environment(kind), "PYTHONPATH": str(tmp_path)}
+    eat = ["python3", "-I", "-S", "-c", "x = b'x' * (600 << 20)"]
+    done = overlayws("start", "--name", "s", *sandbox(kind), "--memory", "256m", "--", *eat, env=env, code=137)
+    assert "out of memory" in done.err
+    done = overlayws("run", "s", "--", "sh", "-c", "kill -9 $$", env=env, code=137)
+    assert "out of memory" not in done.err
