@@ -22,7 +22,7 @@ from pathlib import Path
 from overlayws.errors import NotStartedError
 from overlayws.layer.mount import Mount
 from overlayws.layer.room import size_shown
-from overlayws.run.gauge import Gauge
+from overlayws.run.gauge import Gauge, beside
 from overlayws.run.held import held
 from overlayws.run.limits import Limits
 from overlayws.run.usage import Usage, usage
@@ -76,9 +76,8 @@ class Watch:
     @contextmanager
     def watching(self, end: Callable[[], None]) -> Iterator[None]:
         """Look at it from another thread while the context is open; ``end`` is called once, when there is too much."""
-        over = threading.Event()
 
-        def look() -> None:
+        def look(over: threading.Event) -> None:
             while True:
                 began = time.monotonic()
                 found = self._looked()
@@ -91,13 +90,8 @@ class Watch:
                 if over.wait(max(_SHORTEST, _SHARE * took, min(_LONGEST, room))):
                     return
 
-        thread = threading.Thread(target=look, daemon=True)
-        thread.start()
-        try:
+        with beside(look):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     def conclude(self, code: int) -> str:
         """What must be said now that nothing of the run is left, which ended with ``code``; or ""."""

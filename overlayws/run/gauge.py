@@ -18,6 +18,19 @@ _INTERVAL = 0.02  # seconds between two looks
 _LITTLE = 4  # blocks that are as good as none: a write of several may find no room in them
 
 
+@contextmanager
+def beside(look: Callable[[threading.Event], None]) -> Iterator[None]:
+    """``look`` in another thread while the context is open; at its end the event is set, and ``look`` waited for."""
+    over = threading.Event()
+    thread = threading.Thread(target=look, args=(over,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 class Gauge:
     """How full the file system at ``space`` was when it was fullest; its limit is ``room``."""
 
@@ -29,19 +42,13 @@ class Gauge:
     @contextmanager
     def watching(self, end: Callable[[], None]) -> Iterator[None]:
         """Look at it from another thread while the context is open. Nothing is ended."""
-        over = threading.Event()
 
-        def look() -> None:
+        def look(over: threading.Event) -> None:
             while not over.wait(_INTERVAL):
                 self._look()
 
-        thread = threading.Thread(target=look, daemon=True)
-        thread.start()
-        try:
+        with beside(look):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     def conclude(self, code: int) -> str:
         """What must be said now that nothing of the run is left; or ""."""

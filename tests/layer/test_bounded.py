@@ -9,7 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ import pytest
 from overlayws import beneath
 from overlayws.errors import NotStartedError, UntrustedError
 from overlayws.layer import bounded, image, kernel, loop
-from overlayws.layer.mount import Layer, MountError, scratch_layer
+from overlayws.layer.mount import Layer, MountError
 from overlayws.layer.replica import replicate
 from overlayws.layer.room import IMAGE, Room
 from overlayws.source.remove import remove_tree
@@ -42,6 +42,14 @@ def written(layer: Layer) -> dict[str, object]:
 def devices() -> list[str]:
     """The files in this machine's loop devices."""
     return [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+
+
+PIPED = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+
+
+def run_in_space(layer: Layer | None) -> None:
+    assert layer
+    (layer.upperdir / "new").write_text("n")
 
 
 # -- the file system ----------------------------------------------------------------------------------------------
@@ -344,105 +352,3 @@ def test_a_journal_makes_it_whole_after_a_power_cut(layer: Layer, tmp_path: Path
     os.replace(tmp_path / "cut", layer.upperdir.with_name(IMAGE))
     assert bounded.absorb(layer)
     assert (layer.upperdir / "new").read_text() == "n" and set(os.listdir(layer.upperdir)) >= {"0", "49"}
-
-
-# -- kill -9 at every step ----------------------------------------------------------------------------------------
-
-CALLS = (
-    "open", "mkdir", "mknod", "symlink", "link", "unlink", "rmdir", "rename", "fsync", "fchmod", "utime", "setxattr",
-    "ftruncate", "lstat", "statvfs",
-)  # fmt: skip
-
-
-def _in_child(nth: int, action: Callable[[], object]) -> bool:
-    """Whether ``action`` came to its end in a child that ends itself before its nth call."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            left = nth
-
-            def counted(function: Callable[..., object]) -> Callable[..., object]:
-                def call(*arguments: object, **keywords: object) -> object:
-                    nonlocal left
-                    if left == 0:
-                        os._exit(9)
-                    left -= 1
-                    return function(*arguments, **keywords)
-
-                return call
-
-            for name in CALLS:
-                setattr(os, name, counted(getattr(os, name)))
-            beneath.exchange = counted(beneath.exchange)  # type: ignore[assignment]
-            action()
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(2)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert status in (0, 9), status
-    return status == 0
-
-
-def copied(layer: Layer, top: Path) -> Layer:
-    subprocess.run(["cp", "-a", "--sparse=always", layer.lowerdir.parent, top], check=True)
-    return scratch_layer(top)
-
-
-def test_a_crash_at_any_step_of_bringing_it_back(layer: Layer, tmp_path: Path) -> None:
-    with kernel.mounted(layer, None, ROOM) as mount:
-        run_in(mount, "open('f', 'w').write('1')")
-    old = written(layer)
-    with pytest.raises(UntrustedError), kernel.mounted(layer, None, ROOM) as mount:
-        run_in(mount, PROGRAM)
-        raise UntrustedError("lost")
-    seen = set()
-    for nth in range(1000):
-        case = copied(layer, tmp_path / str(nth))
-        survived = _in_child(nth, lambda case=case: bounded.absorb(case))  # type: ignore[misc]
-        there = case.upperdir.with_name(IMAGE).exists()
-        now = written(case)
-        assert now == old if there and now == old else now != old, f"crash before call {nth}"
-        seen.add((there, now == old))
-        assert bounded.absorb(case) is there
-        new = written(case)
-        assert new.keys() == {"f", "d", "d/x", "n", "l"} and new["d/x"] == "whiteout", f"crash before call {nth}"
-        assert sorted(os.listdir(case.lowerdir.parent)) == ["lower", "merged", "upper", "work"], nth
-        remove_tree(tmp_path / str(nth))
-        if survived:
-            break
-    assert seen == {(True, True), (True, False), (False, False)} and nth > 40
-
-
-def test_a_crash_at_any_step_of_making_it(layer: Layer, tmp_path: Path) -> None:
-    seen = set()
-    with kernel.mounted(layer) as mount:
-        run_in(mount, PROGRAM)
-    old = written(layer)
-    for nth in range(1000):
-        case = copied(layer, tmp_path / str(nth))
-
-        def begin(case: Layer = case) -> None:
-            with kernel.mounted(case, None, ROOM):
-                os._exit(0)
-
-        survived = _in_child(nth, begin)
-        there = case.upperdir.with_name(IMAGE).exists()
-        seen.add(there)
-        assert bounded.absorb(case) is there
-        assert written(case) == old, f"crash before call {nth}"
-        assert not list(case.upperdir.parent.glob("*.img*")), nth
-        remove_tree(tmp_path / str(nth))
-        if survived:
-            break
-    assert seen == {False, True} and nth > 40
-
-
-PIPED = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
-
-
-def run_in_space(layer: Layer | None) -> None:
-    assert layer
-    (layer.upperdir / "new").write_text("n")

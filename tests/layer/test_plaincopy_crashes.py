@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from overlayws.layer import plaincopy
 from overlayws.source.remove import remove_tree
 from tests.layer.conftest import Case, make_layer
+from tests.layer.dying import dying, in_child
 from tests.layer.uppers import plain_tree, upper_tree
 
 
@@ -47,37 +47,12 @@ def test_what_a_crash_left_uncaptured_outlives_a_discard_of_other_changes(copied
     assert captured(copied)["f"][3] == b"written before the crash"  # type: ignore[index]
 
 
-def _in_child(action: Callable[[], object]) -> bool:
-    """Whether ``action`` came to its end in a forked child that may kill itself."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            action()
-            os._exit(0)
-        except BaseException:
-            os._exit(2)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert status in (0, 9), status
-    return status == 0
-
-
 CALLS = ("open", "mkdir", "mknod", "symlink", "unlink", "rmdir", "rename", "fsync", "fchmod", "utime", "setxattr")
 
 
 def _die_before_call(nth: int) -> None:
     """Kill this process before its nth change, in whichever module."""
-    left = nth
-
-    def counted(function: Callable[..., object]) -> Callable[..., object]:
-        def call(*arguments: object, **keywords: object) -> object:
-            nonlocal left
-            if left == 0:
-                os._exit(9)
-            left -= 1
-            return function(*arguments, **keywords)
-
-        return call
-
+    counted = dying(nth)
     for name in CALLS:
         setattr(os, name, counted(getattr(os, name)))
     plaincopy._libc = type("", (), {"renameat2": counted(plaincopy._libc.renameat2), "syncfs": plaincopy._libc.syncfs})
@@ -102,7 +77,7 @@ def test_a_crash_at_any_call_leaves_the_old_upperdir_or_the_new_one(copied: Case
                 exec(PROGRAM)
                 _die_before_call(nth)
 
-        survived = _in_child(again)
+        survived = in_child(again)
         after = captured(case)
         assert after in (old, new), f"crash before call {nth}"
         seen.add(after == new)
@@ -126,7 +101,7 @@ def test_a_crash_while_the_copy_is_made_leaves_no_copy(copied: Case, tmp_path: P
             with case.mounted():
                 os._exit(0)
 
-        survived = _in_child(first)
+        survived = in_child(first)
         with case.mounted() as mount:
             assert plain_tree(mount.merged) == plain_tree(case.layer.lowerdir), f"crash before call {nth}"
         assert captured(case) == {}, f"crash before call {nth}"
@@ -150,7 +125,7 @@ def test_a_crash_while_the_copy_is_made_anew_leaves_no_copy(tmp_path: Path, why:
             with case.mounted():
                 os._exit(0)
 
-        survived = _in_child(again)
+        survived = in_child(again)
         kept = {"f", "new"} if why == "a lost copy" else {"f"}
         assert case.run("print(sorted(os.listdir('d')), open('f').read())") == "['x', 'y'] 1"
         assert set(captured(case)) == kept, f"crash before call {nth}"
