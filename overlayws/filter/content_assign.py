@@ -20,7 +20,7 @@ _NOT_ITSELF = re.compile(
     rb"|env|class|algorithm|alg|hash|digest|checksum|sha|sha1|sha256|sha512|fingerprint|format|scheme|status|index|usage"
     rb"|help|title|text|message|error|description|placeholder|input|validator|form|view|test|tests)s?\Z"
     rb"|public|pubkey|csrf|tokeniz|next[-_]?token|page[-_]?token|continuation|cancel|lock[-_]?token"
-    rb"|client[-_]?token|request[-_]?token|idempoten"
+    rb"|client[-_]?token|request[-_]?token|starting[-_]?token|action[-_]?token|idempoten"
 )
 _OUTSIDE_NAMES = bytes(
     code if chr(code).isalnum() and code < 128 or code in b"_.-" else 32 for code in range(256)
@@ -29,7 +29,8 @@ _LEAD = 96  # bytes before a value in which its name is looked for
 _LONGEST = 512  # bytes of a value
 _QUOTES = b"\"'`"
 _WORD = re.compile(rb"[A-Za-z0-9_+/=.~%-]{1,512}")
-_SCHEME = re.compile(rb"(?i)(?:bearer|basic|token|apikey)[ \t]{1,4}\Z")
+_OPTION = re.compile(rb"(?:\A|[ \t\"'])--?([\w-]{3,40})\Z")  # --token VALUE
+_SCHEME = re.compile(rb"(?i)(?:bearer|basic|token|apikey|ssws)[ \t]{1,4}\Z")
 
 
 def keyed(data: bytes, begin: int, end: int, *, code: bool) -> tuple[str, int, int] | None:
@@ -51,7 +52,11 @@ def keyed(data: bytes, begin: int, end: int, *, code: bool) -> tuple[str, int, i
         start = begin
     opened = bare.rstrip(b"=:>")
     if len(opened) == len(bare):
-        return _inside(data, floor, begin, end, code)
+        option = _OPTION.search(bare) if bare != lead else None
+        if option is None or not names_a_secret(option[1]):
+            return _inside(data, floor, begin, end, code)
+        stop = _closing(data, start, quote) if quote else _end_of_word(data, start)
+        return ("named-secret", start, stop) if stop >= end and is_random(data[start:stop]) else None
     name = _name(opened)
     if not quote and code and not _in_comment(lead) and not _in_string(opened, name):
         return None
@@ -126,13 +131,22 @@ def _in_comment(lead: bytes) -> bool:
 
 # --- what is called a password ---
 
+ANCHORS = (b"pass", b"secret", b"pwd", b"psk")
+
 _ASSIGNED = re.compile(
-    rb"(?:passw(?:or)?d?|passphrase|pwd|secret)"
-    rb"(?P<tail>[\w.-]{0,32})[\"'`\])]{0,2}[ \t]{0,16}"
-    rb"(?:(?P<op>:=|=>|={1,3}|!=|:[ ]?[A-Za-z_]{1,16}[ ]?=|:|,)[ \t]{0,16}[brfuBRFU]{0,2}@?(?P<q>[\"'`]{0,1})"
-    rb"|(?P<xml>>))",
+    rb"(?:passw(?:or)?d?|passphrase|pwd|secret|(?P<short>pass|psk)(?=[^a-z]))"
+    rb"(?P<tail>[\w.-]{0,32})(?:[\"'`\])]{0,2}[ \t]{0,16}"
+    rb"(?:(?P<op>:=|=>|={1,3}|!=|:[ ]?&?[A-Za-z_]{1,16}[ ]?=|:|,)[ \t]{0,16}[brfuBRFU]{0,2}@?(?P<q>[\"'`]{0,1})"
+    # <add key="SmtpPassword" value="…">, and the default of a variable of Terraform
+    rb"|(?:value[ \t]{0,4}=|\{[^{}]{0,160}?\bdefault[ \t]{0,8}=)[ \t]{0,4}(?P<far>[\"'])"
+    rb"|(?P<xml>>))"
+    rb"|[ \t]{1,16}(?P<beside>[\"']?)(?=[^\s=:,>]))",  # PASSWORD '…' in SQL, --password …, ENV DB_PASSWORD …
     re.I,
 )
+_NAMED_BEFORE = re.compile(
+    rb"(?:(?:\A|[ \t])--?[\w-]{0,40}|(?:\A|\n)[ \t]*(?:ENV|setenv|#define)[ \t]+\w{0,40})\Z", re.I
+)
+_BLOCK = re.compile(rb"[|>][+-]?[ \t]*\r?\n[ \t]{1,32}(?P<s>[^\r\n]{1,256})")
 _BARE = re.compile(rb"[^\s\"'`<>&;,)}\]]{1,256}")
 _REST = re.compile(rb"[^\r\n]{1,256}")
 _STARTS = re.compile(rb"[ \t]*(?:(?:export|set|ENV|ARG|-|//|#|--)[ \t]+){0,2}[\w.-]*\Z")
@@ -145,14 +159,24 @@ def assigns(data: bytes, at: int) -> bool:
 
 
 def find_assigned(data: bytes, lower: bytes, anchor: bytes, *, code: bool, config: bool) -> Iterator[tuple[int, int]]:
-    """(begin, end) of the literal values of names that hold ``anchor``: passw, secret, passphrase or pwd."""
+    """(begin, end) of the literal values of names that hold ``anchor``: one of ANCHORS."""
     at = lower.find(anchor)
     while at >= 0:
         match = _ASSIGNED.match(data, at)
-        span = _value(data, match, code, config) if match else None
+        span = _value(data, match, code, config) if match and _is_name(data, match) else None
         if span is not None:
             yield span
         at = lower.find(anchor, span[1] if span else at + len(anchor))
+
+
+def _is_name(data: bytes, match: re.Match[bytes]) -> bool:
+    """``pass`` and ``psk`` end many words: they count only as a word of their own (``DB_PASS``, ``dbPass``)."""
+    if not match["short"]:
+        return True
+    before = data[match.start() - 1 : match.start()]
+    if before.isalpha() and not (before.islower() and match["short"][:1] == b"P"):
+        return False
+    return not match["tail"].strip(b"_0123456789")
 
 
 def _value(data: bytes, match: re.Match[bytes], code: bool, config: bool) -> tuple[int, int] | None:
@@ -160,6 +184,16 @@ def _value(data: bytes, match: re.Match[bytes], code: bool, config: bool) -> tup
     tail = match["tail"].lower().strip(b"_.-")
     if tail and (match["op"] == b"," or _NOT_ITSELF.search(tail)):
         return None
+    if match["beside"] is not None and tail not in (b"", b"key"):
+        return None
+    if match["far"] or match["beside"]:
+        end = _closing(data, begin, match["far"] or match["beside"])
+        quoted = data[end : end + 1] in (b'"', b"'") and is_password(data[begin:end], quoted=True, config=False)
+        return (begin, end) if quoted else None
+    if match["beside"] is not None:
+        bare = _BARE.match(data, begin)
+        named = _NAMED_BEFORE.search(data, max(0, match.start() - 64), match.start())
+        return bare.span() if bare and named and is_password(bare[0], quoted=False, config=False) else None
     if match["xml"]:
         value = _XML.match(data, begin)
         return (begin, value.end()) if value and is_password(value[0].strip(), quoted=True, config=config) else None
@@ -172,8 +206,11 @@ def _value(data: bytes, match: re.Match[bytes], code: bool, config: bool) -> tup
     line = data.rfind(b"\n", max(0, match.start() - 80), match.start()) + 1 or max(0, match.start() - 80)
     lead = data[line : match.start()]
     comment = _in_comment(lead)
-    if code and not comment and not (match["op"] == b"=" and re.search(rb"[;&?\"'][\w .-]*\Z", lead)):
+    field = match["op"] == b"=" and re.search(rb"[;&?\"'][\w .-]*\Z", lead)  # of a string, such as a URL
+    if code and not comment and not field:
         return None
+    if config and match["op"] == b":" and (block := _BLOCK.match(data, begin)):  # of YAML
+        return block.span("s") if is_password(block["s"].rstrip(), quoted=False, config=True) else None
     if config and match["op"] in (b"=", b":") and _STARTS.match(lead):
         rest = _REST.match(data, begin)
         if rest is None:
@@ -184,6 +221,6 @@ def _value(data: bytes, match: re.Match[bytes], code: bool, config: bool) -> tup
         ):
             return begin, begin + len(text)
     bare = _BARE.match(data, begin)
-    if bare is None or not is_password(bare[0], quoted=False, config=config and not comment):
+    if bare is None or not is_password(bare[0], quoted=False, config=config and bool(field or not comment)):
         return None
     return begin, bare.end()

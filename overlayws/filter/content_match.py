@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from overlayws.filter.content_assign import find_assigned, keyed
+from overlayws.filter.content_assign import ANCHORS, find_assigned, keyed
+from overlayws.filter.content_command import COMMANDS, find_commands
 from overlayws.filter.content_rules import SHAPES, Shape
 from overlayws.filter.content_runs import runs
 from overlayws.filter.content_values import is_stand_in
+from overlayws.filter.literal import Text
 
-_BEFORE = 16  # bytes before a run at which the head of its shape may begin: ``12345678:AA``, ``SG.``
+_BEFORE = 20  # bytes before a run at which the head of its shape may begin: ``12345678:AA``, ``SG.``, an Airtable id
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +49,17 @@ def find_secrets(data: bytes, *, code: bool, config: bool, nested: bool = False,
         hits += _hashes(data)
     if not binary:
         lower = data.lower()
-        if b"passw" in lower:
-            hits += (Hit("password", *span) for span in find_assigned(data, lower, b"passw", code=code, config=config))
-            if b"login" in lower:
-                hits += _logins(data)
-        for anchor in (b"secret", b"passphrase", b"pwd"):
-            if anchor in lower:
+        text = Text(lower)
+        if text.find(b"login") >= 0:
+            hits += _logins(data)
+        for anchor in ANCHORS:
+            if text.find(anchor) >= 0:
                 hits += (
                     Hit("password", *span) for span in find_assigned(data, lower, anchor, code=code, config=config)
                 )
+        for command in COMMANDS:
+            if text.find(command) >= 0:
+                hits += (Hit("password", *span) for span in find_commands(data, lower, command))
     return disjoint(hits)
 
 
@@ -258,7 +262,8 @@ _HASH = re.compile(
     rb"|\$argon2(?:id|i|d)\$v=[0-9]{1,3}\$[a-z0-9=,]{5,40}\$[A-Za-z0-9+/]{11,64}\$[A-Za-z0-9+/]{16,128}"
 )
 _LOGIN = re.compile(
-    rb"(?i)\blogin[ \t]{1,8}\S{1,100}[ \t]{1,8}password[ \t]{1,8}(?P<s>\"[^\"\r\n]{1,200}\"|[^\s\"]{1,200})"
+    rb"(?i)\blogin[ \t]{1,8}\S{1,100}(?:[ \t]{1,8}|[ \t]{0,8}\r?\n[ \t]{0,8}(?=password[ \t]+\S+[ \t]*(?:\r?\n|\Z)))"
+    rb"password[ \t]{1,8}(?P<s>\"[^\"\r\n]{1,200}\"|[^\s\"]{1,200})"
 )
 
 

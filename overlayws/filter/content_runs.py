@@ -9,28 +9,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from overlayws.filter.literal import Text
+
 RUN = 20  # bytes; the shortest token that is found by its shape alone
 _WIDE = 0.8  # of the first units of a text without BOM that must have a zero byte to be taken for UTF-16
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+/-"
 _CLASSES = bytes(97 if code in _ALPHABET else 32 for code in range(256))
-_KEY = b"a" * RUN
+_KEY = b" " + b"a" * RUN  # with what stands before it: a word begins more seldom than it goes on
 # Random tokens nearly always hold a digit. Of the shorter shapes, one in 30 does not: those are found by their heads.
 _LIKELY = re.compile(rb"[0-9]|A[BCKS][CI]A|gl[a-z]{2,5}-|gh[opsru]_|[rs]k_|AIza|xox|npm_|hf_|GOC|cio|dckr")
 
 
 def runs(data: bytes) -> Iterator[tuple[int, int]]:
     """(begin, end) of every run of at least RUN token bytes that may be or hold a token."""
-    classes = data.translate(_CLASSES)
-    find, likely = classes.find, _LIKELY.search
-    begin = find(_KEY)
+    classes = b" " + data.translate(_CLASSES)  # so what is found at n begins at n in the data
+    text, find, likely = Text(classes), classes.find, _LIKELY.search
+    begin = text.find(_KEY)
     while begin >= 0:
-        end = find(b" ", begin + RUN)
+        end = find(b" ", begin + RUN) - 1
         if end < 0:
             end = len(data)
         if likely(data, begin, end):
             yield begin, end
-        begin = find(_KEY, end)
+        begin = text.find(_KEY, end + 1)
 
 
 def narrowed(data: bytes) -> tuple[bytes, str] | None:

@@ -12,14 +12,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from overlayws.filter.content_assign import assigns
+from overlayws.filter.content_assign import ANCHORS, assigns
+from overlayws.filter.content_command import COMMANDS, given
 from overlayws.filter.content_match import HASH_HEAD, LONGEST_USERINFO
 from overlayws.filter.content_runs import runs
 from overlayws.filter.literal import Text
 
 # No text, or text in UTF-16: none of these bytes occurs in UTF-8 (RFC 3629).
 _NOT_UTF8 = (b"\0", b"\xfe", b"\xff")
-_NAMES = (b"passw", b"passphrase", b"secret", b"pwd")
 _KEY = b"PRIVATE KEY"
 
 
@@ -43,7 +43,9 @@ def screen(files: Sequence[bytes]) -> set[int]:
 
     for byte in _NOT_UTF8:
         each(lambda begin, byte=byte: data.find(byte, begin))  # type: ignore[misc]
-    for name in _NAMES:
+    for command in COMMANDS:
+        each(lambda begin, command=command: _command(data, text, command, begin))  # type: ignore[misc]
+    for name in ANCHORS:
         each(lambda begin, name=name: _name(data, text, name, begin))  # type: ignore[misc]
     each(lambda begin: _key(data, text, begin))
     each(lambda begin: _userinfo(data, begin))
@@ -58,11 +60,17 @@ def screen(files: Sequence[bytes]) -> set[int]:
 def _name(data: bytes, text: Text, name: bytes, at: int) -> int:
     at = text.find(name, at)
     while at >= 0:
-        # A login of netrc(5) has no sign between the name and the value.
-        if assigns(data, at) or data[at : at + 9].lower() in (b"password ", b"password\t"):
+        if assigns(data, at):
             return at
         at = text.find(name, at + 1)
     return -1
+
+
+def _command(data: bytes, text: Text, command: bytes, at: int) -> int:
+    at = text.find(command, at)
+    while at >= 0 and (said := given(data, at, command))[0] is None:
+        at = text.find(command, said[1])
+    return at
 
 
 def _key(data: bytes, text: Text, at: int) -> int:

@@ -8,13 +8,13 @@ from collections import Counter
 
 # What people write in place of a secret; compared in lower case, separators and digits at the ends removed.
 _STAND_INS = frozenset(
-    "admin authtoken bar basic bearer change changeit changeme default demo dummy empty example examplekey fake false "
-    "foo foobar guest hidden input insert invalid key localhost mock mypass mypassword mysecret mytoken newpassword "
-    "nil none null off oldpassword on optional pass passphrase password passwd placeholder postgres private prompt "
-    "pwd qwerty redacted replace replaceme required root sample secret secretkey secretpassword secrettoken "
-    "somepassword somesecret sometoken string test testing testkey testpass testpassword testsecret testtoken "
-    "text tobedone todo token topsecret true undefined unset user username value wrong wrongpassword xxx your "
-    "yourpassword yoursecret yourtoken".split()
+    "admin anonymous authtoken bar basic bearer change changeit changeme default demo dummy empty example "
+    "examplekey fake false foo foobar guest hidden input insert invalid key localhost mock mypass mypassword "
+    "mysecret mytoken newpassword nil none null off oldpassword on optional pass passphrase passwd password "
+    "placeholder postgres private prompt pwd qwerty redacted replace replaceme required root sample secret "
+    "secretkey secretpassword secrettoken somepassword somesecret sometoken string test testing testkey testpass "
+    "testpassword testsecret testtoken text tobedone todo token topsecret true undefined unset user username "
+    "value wrong wrongpassword xxx your yourpassword yoursecret yourtoken".split()
 )
 _MARKERS = re.compile(
     rb"(?i)example|placeholder|change.{0,2}me|replace.{0,2}(?:me|this|with)|your[-_ .]|[-_ ](?:here|goes)\b|dummy|"

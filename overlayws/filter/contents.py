@@ -10,13 +10,15 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from overlayws.errors import UsageError
-from overlayws.filter.content_match import Hit, disjoint, find_secrets
 from overlayws.filter.content_rules import RULES, WARN, Action, Effect
-from overlayws.filter.content_runs import narrowed
 from overlayws.filter.redact import PLACEHOLDER, Span, by_lines, replaced
 from overlayws.filter.redact_formats import ON_REQUEST, redactable, secret_fields
+
+if TYPE_CHECKING:
+    from overlayws.filter.content_match import Hit
 
 _STRENGTH: dict[Effect, int] = {Action.SHOW: 0, WARN: 1, Action.REDACT: 2, Action.HIDE: 3, Action.BLOCK: 4}
 
@@ -127,9 +129,14 @@ class Inspector:
     def _hits(self, path: str, data: bytes) -> tuple[bytes, list[Hit], str | None] | None:
         """(the text, the secrets in it, its codec if that is UTF-16); None for a file that is redacted by its name and
         not understood."""
+        # Loaded with the first file that is looked into: a start on an unchanged workspace has none.
+        from overlayws.filter.content_match import Hit, disjoint, find_secrets
+
         kind = redactable(path) if self.redacts(path) else None
         wide = None
         if b"\0" in data[:4096] or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            from overlayws.filter.content_runs import narrowed
+
             wide = narrowed(data)
         text = wide[0] if wide else data
         code, config = _kind_of_text(path)

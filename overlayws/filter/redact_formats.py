@@ -62,7 +62,8 @@ def redactable(name: str) -> str | None:
     return None
 
 
-_CORES = tuple({"env", "kubeconfig", *(name.rpartition("/")[2] for name in _NAMES)})
+_ENDS = {"env", "kubeconfig", *(name.rpartition("/")[2] for name in _NAMES)}
+_CORES = tuple(end for end in _ENDS if not any(other != end and other in end for other in _ENDS))
 
 
 def redactable_among(names: Collection[str]) -> list[str]:

@@ -83,7 +83,7 @@ SECRETS = (
     ),
     Secret(
         "login",
-        ".netrc _netrc .pgpass .my.cnf .mylogin.cnf .htpasswd .ftpconfig sftp-config.json filezilla.xml "
+        ".netrc _netrc .pgpass pgpass.conf .my.cnf .mylogin.cnf .htpasswd .ftpconfig sftp-config.json filezilla.xml "
         "recentservers.xml .dbeaver-data-sources*.xml .remote-sync.json",
         files=True,
     ),
@@ -102,15 +102,19 @@ SECRETS = (
 GIT = Rule("git", False, BUILT_IN, 0)  # nothing re-opens it: the program gets a repository of its own
 _GIT_NAMES = frozenset((".git", "git~1"))  # the second is the first on FAT and NTFS
 
-_COPY_WORDS = "bak backup old orig original save saved copy prev previous tmp".split()
+_COPY_WORDS = (
+    "bak backup bk bkp back old orig original save saved sav copy prev previous tmp new disabled "
+    "dpkg rpmsave rpmnew rpmorig gz bz2 xz zst zip"
+).split()
 _COPY_TAIL = re.compile(
     rf"(?:~|\.~\d+~|[._-](?:{'|'.join(_COPY_WORDS)})\d*|\.\d{{1,3}}"
-    r"| ?\(\d+\)| ?\(copy\)|(?: -)? copy(?: \d+)?|\s|(?<=.)\.)\Z"
+    r"|[._-]\d{4}[._-]?\d\d[._-]?\d\d(?:[-_T]?\d{4,6})?"  # a date
+    r"| ?\(\d+\)| ?\(copy\)|(?: -)? copy(?: \d+)?| [-–] kopie(?: \(\d+\))?|\s|(?<=.)\.)\Z"
 )
 _COPY_HEAD = re.compile(r"\A(?:\.#|\._|#|copy of |kopie von )")
 _SWAP = re.compile(r"\.(?:sw[a-p]|un~)\Z")
 # What the name of a copy ends with at least: most names end otherwise, and need none of the above.
-_ENDS = (*_COPY_WORDS, *"~#). 0123456789", *(f".sw{c}" for c in "abcdefghijklmnop"))
+_ENDS = (*_COPY_WORDS, "kopie", *"~#). 0123456789", *(f".sw{c}" for c in "abcdefghijklmnop"))
 
 
 class SecretNames:
@@ -194,6 +198,16 @@ def _shortest(cores: Collection[str]) -> tuple[str, ...]:
 _CORES = _shortest({_core(name) for secret in SECRETS for name in secret.names.split()} | _GIT_NAMES)
 
 
+def _after_dot(core: str) -> str:
+    return core.partition(".")[2][:2]
+
+
+# Most cores have a dot in them, and the names of a folder only a few kinds of endings: two letters after a dot that no
+# name has need not be looked for.
+_DOTTED = {two: tuple(core for core in _CORES if _after_dot(core) == two) for two in set(map(_after_dot, _CORES))}
+_UNDOTTED = tuple(core for two in list(_DOTTED) if len(two) < 2 for core in _DOTTED.pop(two))
+
+
 def suspicious(names: Collection[str]) -> list[str]:
     """Those of ``names``, all in one folder, that a built-in rule may hide: no other one can be hidden by its name.
 
@@ -204,7 +218,9 @@ def suspicious(names: Collection[str]) -> list[str]:
         ordinary = [name for name in names if not name.isascii()]
         return [*ordinary, *suspicious([name for name in names if name.isascii()])]
     joined = joined.lower()
-    cores = [core for core in _CORES if core in joined]
+    endings = {part[:2] for part in joined.split(".")}
+    cores = [core for core in _UNDOTTED if core in joined]
+    cores += [core for two in endings if two in _DOTTED for core in _DOTTED[two] if core in joined]
     if not cores:
         return []
     return [name for name in names if any(core in name.lower() for core in cores)]

@@ -56,6 +56,9 @@ def test_an_action_of_the_users_holds(overlayws: Program, workspace: Path, priva
     assert "a.py" in overlayws("start", "--", "true", code=125).error
     settings(private_home, "[secrets.actions]\ngithub-token = 'nothing'\n")
     assert "config.toml" in overlayws("start", "--no-run", code=2).error
+    settings(private_home, "[secrts]\nenv = true\n")
+    refused = overlayws("start", "--", "true", code=2)
+    assert refused.error.endswith("config.toml: unknown table [secrts]") and "did you mean secrets?" in refused.err
 
 
 def test_the_workspace_has_no_say(overlayws: Program, workspace: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,12 @@ def test_a_placeholder_copied_elsewhere_stays_one_and_is_flagged(
     found = flags(overlayws)
     assert {path for path, said in found.items() if "secret" in said} == {"copied", "src/.npmrc", "README.md"}
     assert ".npmrc" in found
-    overlayws("apply", "--yes")
+    for asked in (("--yes", "--dry-run"), ("--yes", "--dry-run", "--json"), ("--yes", "--json")):
+        done = overlayws("apply", *asked)
+        for place in ("copied: a placeholder is written literally, in line 2", "README.md: a placeholder is written"):
+            assert f"warning: {place}" in done.err, asked
+            assert "--json" not in asked or place in "".join(json.loads(done.out)["notes"])
+        assert ".npmrc: a" not in done.err.replace("src/.npmrc", "")
     assert TOKEN in (workspace / ".npmrc").read_text() and "more=2" in (workspace / ".npmrc").read_text()
     for name in ("copied", "src/.npmrc", "README.md"):
         text = (workspace / name).read_text()
@@ -126,3 +132,21 @@ def test_nothing_newer_than_the_start_is_ever_visible_in_a_copy(
     assert "changed after" not in out and "one\ntwo\nthree" in out and "guide.txt" in out.splitlines()
     out = overlayws("run", "s", "--", "sh", "-c", look, code=None).out.decode()
     assert TOKEN not in out and "changed after" not in out
+
+
+def test_a_placeholder_in_a_commit_of_the_programs_is_told_before_anybody_builds_it(
+    overlayws: Program, workspace: Path
+) -> None:
+    make_tree(workspace, {".npmrc": NPMRC})
+    for words in (
+        "init -q",
+        "config user.name x",
+        "config user.email x@example.com",
+        "add README.md",
+        "commit -qm one",
+    ):
+        subprocess.run(["git", *words.split()], cwd=workspace, check=True)
+    script = "cp .npmrc copied; git add copied; git commit -qm theirs"
+    overlayws("start", "--name", "s", "--git", "fresh", "--", "sh", "-euc", script)
+    done = overlayws("apply", "--yes", "--branch", "theirs")
+    assert "warning: copied: a placeholder is written literally, in line 2" in done.err

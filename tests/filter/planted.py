@@ -113,6 +113,54 @@ TOKENS: dict[str, tuple[str, Callable[[Fakes], str]]] = {
     "cargo": ("cargo-token", lambda f: "c" + "io" + f.draw(BASE62, 32)),
     "age": ("age-key", lambda f: "AGE-" + "SECRET-KEY-1" + f.draw("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L", 58)),
     "age-plugin": ("age-key", lambda f: "AGE-" + "PLUGIN-YUBIKEY-1" + f.draw("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L", 40)),
+    "sentry-org": ("sentry-token", lambda f: "snt" + "rys_eyJ" + f.draw(BASE62, 120) + "_" + f.draw(BASE62, 43)),
+    "sentry-user": ("sentry-token", lambda f: "snt" + "ryu_" + f.draw(HEX, 64)),
+    "supabase": ("supabase-key", lambda f: "sb" + "p_" + f.draw(HEX, 40)),
+    "supabase-secret": ("supabase-key", lambda f: "sb_se" + "cret_" + f.draw(BASE62, 31)),
+    "planetscale": ("planetscale-token", lambda f: "pscal" + "e_tkn_" + f.draw(URLSAFE, 43)),
+    "doppler": ("doppler-token", lambda f: "dp." + "pt." + f.draw(BASE62, 43)),
+    "doppler-service": ("doppler-token", lambda f: "dp.st" + ".dev." + f.draw(BASE62, 43)),
+    "fly": ("fly-token", lambda f: "fm" + "2_" + f.draw(BASE62, 300)),
+    "fly-oauth": ("fly-token", lambda f: "fo" + "1_" + f.draw(URLSAFE, 43)),
+    "groq": ("groq-key", lambda f: "gs" + "k_" + f.draw(BASE62, 52)),
+    "perplexity": ("perplexity-key", lambda f: "pp" + "lx-" + f.draw(BASE62, 48)),
+    "replicate": ("replicate-token", lambda f: "r" + "8_" + f.draw(BASE62, 37)),
+    "xai": ("xai-key", lambda f: "xa" + "i-" + f.draw(BASE62, 80)),
+    "figma": ("figma-token", lambda f: "fi" + "gd_" + f.draw(URLSAFE, 40)),
+    "notion": ("notion-token", lambda f: "nt" + "n_" + f.draw(BASE62, 46)),
+    "notion-first": ("notion-token", lambda f: "sec" + "ret_" + f.draw(BASE62, 43)),
+    "dropbox": ("dropbox-token", lambda f: "sl" + ".u." + f.draw(URLSAFE, 140)),
+    "heroku": ("heroku-key", lambda f: "HRK" + "U-AA" + f.draw(URLSAFE, 58)),
+    "pulumi": ("pulumi-token", lambda f: "pu" + "l-" + f.draw(HEX, 40)),
+    "sonar": ("sonar-token", lambda f: "sq" + "u_" + f.draw(HEX, 40)),
+    "bedrock": ("aws-bedrock-key", lambda f: "AB" + "SK" + f.draw(BASE62, 128)),
+    "onepassword": ("onepassword-token", lambda f: "ops" + "_eyJ" + f.draw(URLSAFE, 400)),
+    "artifactory": ("artifactory-token", lambda f: "AK" + "Cp" + f.draw(BASE62, 69)),
+    "artifactory-reference": ("artifactory-token", lambda f: "cmVm" + "dGtu" + f.draw(BASE62, 56)),
+    "nuget": ("nuget-key", lambda f: "o" + "y2" + f.draw(string.ascii_lowercase + "234567", 43)),
+    "buildkite": ("buildkite-token", lambda f: "bk" + "ua_" + f.draw(HEX, 40)),
+    "flutterwave-test": ("flutterwave-key", lambda f: "FLWSEC" + "K_TEST-" + f.draw(HEX, 12)),
+    "typeform": ("typeform-token", lambda f: "tf" + "p_" + f.draw(URLSAFE, 59)),
+    "duffel": ("duffel-token", lambda f: "duffel" + "_live_" + f.draw(URLSAFE, 43)),
+    "prefect": ("prefect-key", lambda f: "pn" + "u_" + f.draw(BASE62, 36)),
+    "readme": ("readme-key", lambda f: "rd" + "me_" + f.draw(HEX, 70)),
+    "easypost": ("easypost-key", lambda f: "EZ" + "AK" + f.draw(BASE62, 54)),
+    "render": ("render-key", lambda f: "rn" + "d_" + f.draw(BASE62, 32)),
+    "netlify": ("netlify-token", lambda f: "nf" + "p_" + f.draw(BASE62, 36)),
+    "contentful": ("contentful-token", lambda f: "CFP" + "AT-" + f.draw(URLSAFE, 43)),
+    "openshift": ("openshift-token", lambda f: "sha" + "256~" + f.draw(URLSAFE, 43)),
+    "sourcegraph": ("sourcegraph-token", lambda f: "sgp_l" + "ocal_" + f.draw(HEX, 40)),
+    "clojars": ("clojars-token", lambda f: "CLOJ" + "ARS_" + f.draw(HEX, 60)),
+    "shippo": ("shippo-token", lambda f: "shippo" + "_live_" + f.draw(HEX, 40)),
+    "langsmith": ("langsmith-key", lambda f: "lsv" + "2_pt_" + f.draw(HEX, 32) + "_" + f.draw(HEX, 10)),
+    "airtable": ("airtable-token", lambda f: "pa" + "t" + f.draw(BASE62, 14) + "." + f.draw(HEX, 64)),
+    "tailscale": ("tailscale-key", lambda f: "tsk" + "ey-auth-" + f.draw(BASE62, 12) + "CNTRL-" + f.draw(BASE62, 32)),
+    "circleci": ("circleci-token", lambda f: "CCI" + "PAT_" + f.draw(BASE62, 22) + "_" + f.draw(HEX, 40)),
+    "flutterwave": ("flutterwave-key", lambda f: "FLW" + "SECK-" + f.draw(HEX, 32) + "-X"),
+    "brevo": ("brevo-key", lambda f: "xkey" + "sib-" + f.draw(HEX, 64) + "-" + f.draw(BASE62, 16)),
+    "mapbox": ("mapbox-token", lambda f: "sk" + ".eyJ" + f.draw(BASE62, 60) + "." + f.draw(URLSAFE, 22)),
+    "discord-bot": ("discord-token", lambda f: "M" + "T" + f.draw(BASE62, 24) + "." + f.draw(URLSAFE, 12)[:6] + "." + f.draw(BASE62, 38)),
+    "dynatrace": ("dynatrace-token", lambda f: "dt0" + "c01." + f.draw(UPPER, 24) + "." + f.draw(UPPER, 64)),
     "jwt": ("jwt", lambda f: f.jwt()),
     "pkcs8-der": ("private-key-der", lambda f: "MIIEvg" + "IBADANBgkqhkiG9w0BAQEFAASC" + f.draw(BASE62, 400)),
 }  # fmt: skip
@@ -229,6 +277,46 @@ def others(fakes: Fakes) -> Iterator[Planted]:
     yield one("slack webhook", "notify.sh", f"curl https://hooks.slack.com/services/T{draw(UPPER, 9)}/B{draw(UPPER, 9)}/{value}\n", value, "slack-webhook")  # fmt: skip
     value = draw(BASE62, 24)
     yield one("split literal", "split.py", f'TOKEN = ("{value[:8]}"\n         "{value[8:16]}"\n         "{value[16:]}")\n', value[:8], "named-secret")  # fmt: skip
+    value = draw(BASE62, 14)
+    yield one("curl user", "get.sh", f"curl -fsS -u deploy:{value} https://files.internal/x\n", value, "password")
+    value = draw(BASE62, 14)
+    yield one("sshpass", "copy.sh", f"sshpass -p {value} scp a root@host:\n", value, "password")
+    value = draw(BASE62, 14)
+    yield one("option", "login.md", f"    registry login --user ci --password {value}\n", value, "password")
+    value = draw(BASE62, 24)
+    yield one("token option", "ship.sh", f"deploy --prod --token {value}\n", value, "named-secret")
+    value = draw(BASE62, 14)
+    yield one("sql user", "init.sql", f"CREATE USER shop IDENTIFIED BY '{value}';\n", value, "password")
+    value = draw(BASE62, 14)
+    yield one("sql role", "roles.sql", f"ALTER ROLE shop WITH PASSWORD '{value}';\n", value, "password")
+    value = draw(BASE62, 14)
+    yield one("docker ENV", "Dockerfile", f"FROM x\nENV DB_PASSWORD {value}\n", value, "password")
+    value = draw(BASE62, 14)
+    yield one("c macro", "wifi.h", f'#define WIFI_PASSWORD "{value}"\n', value, "password")
+    value = draw(BASE62, 14)
+    yield one("wpa", "wpa.conf", f'network={{\n  ssid="x"\n  psk="{value}"\n}}\n', value, "password")
+    value = draw(BASE62, 14)
+    yield one("pass", "Makefile", f"export DB_PASS := {value}\n", value, "password")
+    value = draw(BASE62, 14)
+    yield one("mailer pass", "mail.js", f"auth: {{ user: 'x', pass: '{value}' }},\n", value, "password")
+    value = draw(BASE62, 14)
+    yield one("rust type", "main.rs", f'const DB_PASSWORD: &str = "{value}";\n', value, "password")
+    value = draw(BASE62, 14)
+    yield one("xml attribute", "app.config", f'<add key="SmtpPassword" value="{value}" />\n', value, "password")
+    value = draw(BASE62, 14)
+    yield one("terraform default", "vars.tf", f'variable "db_password" {{\n  type = string\n  default = "{value}"\n}}\n', value, "password")  # fmt: skip
+    value = draw(BASE62, 14)
+    yield one("yaml block", "values.yaml", f"password: >-\n  {value}\n", value, "password")
+    value = draw(string.ascii_letters + "5", 14)
+    yield one("jdbc", "jdbc.properties", f"url=jdbc:mysql://db/x?user=root&password={value}\n", value, "password")
+    value = draw(BASE62, 14)
+    yield one("netrc lines", "hosts.txt", f"machine git.internal\n  login deploy\n  password {value}\n", value, "netrc-password", "password")  # fmt: skip
+    value = draw(BASE62, 14)
+    yield one(
+        "powershell", "setup.ps1", f'$p = ConvertTo-SecureString "{value}" -AsPlainText -Force\n', value, "password"
+    )
+    value = draw(BASE62, 40)
+    yield one("okta", "call.py", f'h = {{"Authorization": "SSWS 00{value}"}}\n', value, "authorization")
     value = "xkq" + "7"
     yield one("short password", "pin.py", f'password = "{value}"\n', value, "password")
 
@@ -264,6 +352,22 @@ def decoys(seed: int = 2) -> list[Decoy]:
         "e-mail": ("s.txt", "From: a@example.com\nmailto://someone@example.com\n"),
         "long name": ("t.py", "def test_that_a_secret_token_with_2_parts_is_parsed_in_python3_9():\n    pass\n"),
         "translation": ("u.json", '{"password": "Password", "password2": "Repeat your password", "token": "Jeton"}\n'),
+        "command with variables": (
+            "w.sh",
+            'curl -u "$USER:$PASSWORD" https://x/\nsshpass -p "$PASS" ssh h\nx --password "$PW" --token ${T}\n',
+        ),
+        "usage": (
+            "x.md",
+            "Usage: tool --password PASSWORD --token TOKEN\ncurl -u username:password https://x/\nIDENTIFIED BY 'password';\n",
+        ),
+        "pass as a word": (
+            "y.py",
+            "def f(bypass='abc123def'): pass\ncompass = 'north2east4'\n# pass: 2 of 3\npass_count = 'a1b2c3d4'\n",
+        ),
+        "password in prose": (
+            "z.md",
+            'Enter the password "twice" below. The password field-2 is optional.\nlogin with a\npassword manager of yours\n',
+        ),
         "redacted": ("v.ini", "password = overlayws-" + "redacted-0123456789abcdef\n"),
     }
     return [Decoy(kind, f"decoys/{name}", text.encode()) for kind, (name, text) in texts.items()]

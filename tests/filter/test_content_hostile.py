@@ -62,6 +62,19 @@ BAIT = [
     b"{a",
     b"<!--",
     b"hooks.slack.com/services/T",
+    b"curl ",
+    b"curl -u a:",
+    b"sshpass -p ",
+    b"identified by ",
+    b"to-securestring 'abcdefgh1'",
+    b"pass",
+    b"pass=",
+    b"password {",
+    b"password { default",
+    b"password: |\n ",
+    b"--password ",
+    b"login a\npassword ",
+    b"--token ",
 ]
 
 

@@ -75,7 +75,8 @@ def test_ordinary_files_are_passed_so_that_the_screen_is_worth_it() -> None:
 def test_each_search_is_needed(detector: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What this file tests with can tell when one of them is missing."""
     short_lines = b"-----BEGIN RSA PRIVATE KEY-----\n" + b"MIIEpAIBAAKCAQEA\n" * 4 + b"-----END RSA PRIVATE KEY-----\n"
-    files = [*(one.content for one in planted()), short_lines]
+    short_parts = b"deploy:$1$" + b"Xk2pQz7W$Wm9sWw8.hbK3gTqXvN2uYd\n"
+    files = [*(one.content for one in planted()), short_lines, short_parts]
     monkeypatch.setattr(content_screen, detector, lambda *_: -1)
     assert any(passed_but_found([data]) for data in files)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from overlayws.filter.match import Filter
-from overlayws.filter.secrets import SECRETS, copied_names, suspicious
+from overlayws.filter.secrets import _CORES, SECRETS, copied_names, suspicious
 
 RULES = Filter()
 
@@ -42,7 +42,8 @@ HIDDEN = {
 }
 COPIES = (
     "{}~ {}.~1~ {}.bak {}.bak2 {}.backup {}.old {}.orig {}.save {}.swp {}.swo {}.1 {}.copy {}.tmp "
-    "{}.bak.old~ #{}# .#{} ._{} {}_bak {}-old"
+    "{}.bak.old~ #{}# .#{} ._{} {}_bak {}-old {}.bk {}.new "
+    "{}.20240131 {}-2024-01-31 {}.dpkg-old {}.rpmsave {}.gz {}.zip"
 ).split() + ["{} copy", "{} (1)", "{} (copy)", "{}(2)", "copy of {}", "{} ", "{}."]
 VISIBLE = (
     ".env.example .env.sample .env.template .env.dist .env.defaults .env.schema .env.production.example .env.example~ "
@@ -139,3 +140,10 @@ def test_whatever_a_rule_hides_by_its_name_is_asked_for() -> None:
         for variant in (name, name.upper(), f"{name}~", f".{name}.swp", f"Copy of {name}", f"{name} (1)"):
             assert suspicious(["ordinary.py", variant, "other.txt"]) == [variant]
     assert suspicious(["ordinary.py", "other.txt"]) == []
+
+
+@pytest.mark.parametrize("around", ["{}", "x{}y", "a.b.{}", "..{}.", "{}.txt", "é{}"])
+def test_a_name_with_what_every_match_of_a_rule_holds_is_asked_for(around: str) -> None:
+    for core in _CORES:
+        for name in (around.format(core), around.format(core.upper())):
+            assert suspicious(["a.py", name, "Makefile"]) == [name]
