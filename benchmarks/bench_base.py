@@ -2,8 +2,9 @@
 
 Beside it `cp -a`, `rsync -a` and `git worktree add` of the same files, in one run on one file system (TMPDIR says
 which; it takes 15 GB for the largest). The contents are inspected, as `overlayws start` does; the rows `names only`
-say what that costs, and `whole command` is `overlayws start --no-run` as a process of its own. `git` rows have the
-program's own repository (`--git fresh`), which nothing but `git worktree add` has beside them.
+say what that costs, and `whole command` is `overlayws start --no-run` as a process of its own, `again` on an unchanged
+workspace, beside a Python that imports click and nothing else. `git` rows have the program's own repository
+(`--git fresh`), which nothing but `git worktree add` has beside them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Tree:
 
     def __init__(self, place: Path, files: int) -> None:
         self.place, self.files = place, files
-        self.rounds = max(2, min(7, 30_000 // files))
+        self.rounds = max(2, min(25, 60_000 // files))  # of 50 ms each one in three is far off
         self.workspace = place / "workspace"
         make_files(self.workspace, files)
         self._count = 0
@@ -139,6 +140,25 @@ def test_whole_command(benchmark: BenchmarkFixture, tree: Tree) -> None:
         subprocess.run(command, check=True, env={**os.environ, "OVERLAYWS_HOME": str(to)}, capture_output=True)
 
     measure(benchmark, tree, run)
+
+
+def test_whole_command_again(benchmark: BenchmarkFixture, tree: Tree) -> None:
+    """The same where nothing changed since: what is left of it is the command itself. Beside it `import click`."""
+    home = tree.fresh()
+    command = [sys.executable, "-m", "overlayws", "start", str(tree.workspace), "--no-run", "--git", "none"]
+
+    def run() -> None:
+        subprocess.run(command, check=True, env={**os.environ, "OVERLAYWS_HOME": str(home)}, capture_output=True)
+
+    benchmark.group = f"start, {tree.files} files"
+    run()
+    benchmark.pedantic(run, rounds=max(tree.rounds, 9))
+
+
+def test_python_importing_click(benchmark: BenchmarkFixture, tree: Tree) -> None:
+    benchmark.group = f"start, {tree.files} files"
+    command = [sys.executable, "-c", "import click"]
+    benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=max(tree.rounds, 9))
 
 
 def test_live(benchmark: BenchmarkFixture, tree: Tree) -> None:

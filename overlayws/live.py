@@ -16,8 +16,8 @@ from overlayws.source.remove import remove_tree
 from overlayws.upkeep import Talk
 
 if TYPE_CHECKING:
-    from overlayws.base.build import Base
     from overlayws.base.judge import Judge
+    from overlayws.base.making import Base
 
 BACKENDS = ("kernel", "userns")  # those that can stack the workspace itself
 _SAID = (

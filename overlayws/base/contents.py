@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from overlayws.base.manifest import Finding
 from overlayws.errors import OverlaywsError
 from overlayws.filter.content_rules import Action
-from overlayws.filter.content_screen import screen
 from overlayws.filter.contents import Inspector
 from overlayws.filter.ignorefile import Rule
 from overlayws.filter.match import Filter
@@ -20,6 +20,8 @@ from overlayws.filter.redact_formats import redactable_among
 Said = tuple[Action, str, bytes | None, list[Finding]]
 """(action, rule, the bytes to show if that is REDACT, findings)"""
 SHOWN: Said = (Action.SHOW, "", None, [])
+Part = tuple[list[str], dict[str, list[str]]]
+"""What of a Scan concerns some paths alone: those that are spared, and aliases."""
 
 
 class BlockedError(OverlaywsError):
@@ -34,6 +36,19 @@ class Scan:
     spared: Collection[str] = frozenset()  # paths that --show names: reported, but shown as they are
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)  # all visible names of a file that has several
 
+    def part(self, paths: Iterable[str]) -> Part | None:
+        """What is to be known for ``paths`` besides how contents are judged; mostly nothing."""
+        if not self.spared and not self.aliases:
+            return None
+        own = [path for path in paths if path in self.spared or path in self.aliases]
+        return [path for path in own if path in self.spared], {
+            path: list(self.aliases[path]) for path in own if path in self.aliases
+        }
+
+    def of(self, part: Part | None) -> Scan:
+        """This one, where nothing else is known than ``part``."""
+        return replace(self, spared=part[0], aliases=part[1]) if part else self
+
     def reads(self, path: str, size: int) -> bool:
         """Whether ``judge`` needs the bytes of a file of that size."""
         return size <= self.inspector.largest
@@ -41,6 +56,8 @@ class Scan:
     def clean(self, prefix: str, files: Sequence[tuple[str, bytes]]) -> list[bool]:
         """For each of ``files`` (name and content) in one directory whether ``judge`` need not be asked: it says SHOWN,
         and the content is text."""
+        from overlayws.filter.content_screen import screen
+
         suspects = screen([data for _, data in files])
         named = redactable_among([name for name, _ in files])
         largest, aliases = self.inspector.largest, self.aliases
@@ -91,19 +108,30 @@ def identity(inspector: Inspector | None) -> str:
     policy = inspector.policy
     digest = hashlib.sha256(repr((policy.actions, policy.env, policy.largest)).encode())
     digest.update(hashlib.sha256(policy.key).digest())
-    with os.scandir(Path(__file__).parent.parent / "filter") as files:
-        for name, st in sorted((f.name, f.stat()) for f in files if f.name.endswith(".py")):
-            digest.update(f"{name} {st.st_size} {st.st_mtime_ns}".encode())
+    digest.update(_code())
     return digest.hexdigest()
+
+
+@cache
+def _code() -> bytes:
+    """What judges: it is loaded once in a process, so it is asked for once."""
+    with os.scandir(Path(__file__).parent.parent / "filter") as files:
+        found = sorted((f.name, f.stat()) for f in files if f.name.endswith(".py"))
+    return "".join(f"{name} {st.st_size} {st.st_mtime_ns}" for name, st in found).encode()
 
 
 def spared(rules: Filter, paths: Iterable[str]) -> frozenset[str]:
     """Those of ``paths`` that ``--show`` names, whether or not a rule by name would hide them."""
-    shows = [rule for rule in rules.rules if rule.file == "--show"]
+    shows = shown_by_name(rules)
     if not shows:
         return frozenset()
     named = Filter(command=(Rule("**", False, "--hide", 0), *shows), secrets=False)
     return frozenset(path for path in paths if not named.hidden_path(path, False).hidden)
+
+
+def shown_by_name(rules: Filter) -> list[Rule]:
+    """The rules of ``--show``."""
+    return [rule for rule in rules.rules if rule.file == "--show"]
 
 
 def blocked(findings: Sequence[Finding]) -> BlockedError:

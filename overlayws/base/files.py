@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from itertools import groupby
@@ -18,7 +18,7 @@ from overlayws.atomic import write_all
 from overlayws.base.contents import SHOWN, Said, Scan
 from overlayws.base.fingerprint import settled
 from overlayws.base.manifest import BINARY_HEAD, Finding, Stored, pack, signed
-from overlayws.beneath import open_directory, open_quietly
+from overlayws.beneath import GONE, open_directory, open_quietly
 from overlayws.filter.content_rules import Action
 from overlayws.source.copyfile import copy_file, may_reflink
 from overlayws.source.entry import Xattrs
@@ -28,6 +28,7 @@ _SMALL = 256 << 10
 # Files of up to _BATCHED bytes are read, looked at and written together, until that many, or that many bytes, are read.
 _BATCHED = 64 << 10
 _BATCH_FILES, _BATCH_BYTES = 64, 256 << 10
+_REGULAR = stat.S_IFREG >> 12
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO put in its place must not block us
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -52,6 +53,11 @@ class Copied:
         self.unreadable += other.unreadable
         self.busy += other.busy
 
+    def rest(self) -> Copied | None:
+        """All but the rows; None where that is nothing."""
+        rest = replace(self, rows=[])
+        return None if rest == Copied() else rest
+
 
 @cache
 def _keep_what_is_freed() -> None:
@@ -63,21 +69,21 @@ def _keep_what_is_freed() -> None:
 class Copier:
     """Copies files from below ``root`` to below ``target``, where their directories are.
 
-    ``clock`` is ``now_ns()`` from before.
+    ``clock`` is ``now_ns()`` from before; it and ``scan`` may be changed between two calls.
     """
 
     def __init__(self, root: int, target: int, *, clock: int, scan: Scan | None = None) -> None:
         _keep_what_is_freed()
         self.done = Copied()
         self._root, self._target = root, target
-        self._clock, self._scan = clock, scan
+        self.clock, self.scan = clock, scan
         self._dev = os.fstat(target).st_dev
         self._umask = _umask()
         self._source = self._made = -1  # the directory, there and here
         self._batch: list[tuple[str, int, os.stat_result, bytes, Xattrs]] = []
 
-    def copy(self, files: Mapping[str, os.stat_result]) -> Copied:
-        """Copy ``files`` (path and lstat); what became of them. One that is gone is left out.
+    def copy(self, files: Mapping[str, os.stat_result | None]) -> Copied:
+        """Copy ``files`` (path, and lstat where that is known); what became of them. One that is gone is left out.
 
         Raises OSError where the target cannot be written.
         """
@@ -87,7 +93,7 @@ class Copier:
             self._directory(parent, [(path[start:], files[path]) for path in paths])
         return self.done
 
-    def _directory(self, parent: str, files: Sequence[tuple[str, os.stat_result]]) -> None:
+    def _directory(self, parent: str, files: Sequence[tuple[str, os.stat_result | None]]) -> None:
         prefix = f"{parent}/" if parent else ""
         try:
             self._source = open_directory(self._root, parent)
@@ -103,18 +109,18 @@ class Copier:
                 if fd >= 0:
                     os.close(fd)
             self._source = self._made = -1
-            self._batch = []
+            self._batch.clear()
 
-    def _copy(self, prefix: str, files: Sequence[tuple[str, os.stat_result]]) -> None:
-        held = 0
+    def _copy(self, prefix: str, files: Sequence[tuple[str, os.stat_result | None]]) -> None:
+        held, source, batch = 0, self._source, self._batch
         for name, st in files:
             try:
-                fd = open_quietly(name, _READ, self._source)
+                fd = open_quietly(name, _READ, source)
             except OSError as error:
                 self._missed(prefix + name, error)
                 continue
             held += self._take(prefix, name, fd, st)
-            if held > _BATCH_BYTES or len(self._batch) == _BATCH_FILES:
+            if held > _BATCH_BYTES or len(batch) == _BATCH_FILES:
                 self._write_batch(prefix)
                 held = 0
         self._write_batch(prefix)
@@ -123,22 +129,25 @@ class Copier:
         # Gone meanwhile, or something else by now, is not there.
         if error.errno in (errno.EACCES, errno.EPERM):
             self.done.unreadable.append((path, error.strerror or str(error)))
-        elif error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+        elif error.errno not in (*GONE, errno.ENXIO):
             raise error
 
-    def _take(self, prefix: str, name: str, fd: int, st: os.stat_result) -> int:
+    def _take(self, prefix: str, name: str, fd: int, st: os.stat_result | None) -> int:
         """Read a small file into the batch, copy any other one at once. Closes ``fd``, or has the batch hold it where
         blocks may be shared. The bytes that are held for it."""
         try:
+            if st is None:
+                st = os.fstat(fd)
             size = st.st_size
-            if size <= _BATCHED:
+            if size <= _BATCHED and st.st_mode >> 12 == _REGULAR:
                 try:
-                    xattrs, data = user_xattrs(fd), _read(fd, size)
+                    xattrs, data = user_xattrs(fd), os.pread(fd, size, 0) if size else b""
+                    if len(data) < size:
+                        data = _read(fd, size)
                 except OSError:  # no file by now, or one that cannot be read: the second look tells
                     self._file(prefix + name, name, fd)
                     return 0
-                after = os.fstat(fd)
-                if _same(st, after) and _one(st, after):  # as surveyed, so also before it was read
+                if _one(st, os.fstat(fd)):  # as surveyed, so also before it was read
                     if may_reflink(st.st_dev, self._dev):
                         self._batch.append((name, fd, st, data, xattrs))
                         fd = -1
@@ -152,7 +161,8 @@ class Copier:
                 os.close(fd)
 
     def _write_batch(self, prefix: str) -> None:
-        scan, clock, rows, batch = self._scan, self._clock, self.done.rows, self._batch
+        scan, clock, batch = self.scan, self.clock, self._batch
+        write, note = self._write, self.done.rows.append
         clean = scan.clean(prefix, [(read[0], read[3]) for read in batch]) if scan and batch else None
         for number, (name, fd, st, data, xattrs) in enumerate(batch):
             path, digest = prefix + name, None
@@ -161,33 +171,33 @@ class Copier:
                     self._judged(path, name, fd, st, data, xattrs)
                     continue
                 digest = sha256(data).hexdigest()  # it is text, or it would not be clean
-            self._write(name, fd, st, data, xattrs)
+            write(name, fd, st, data, xattrs)
             if fd >= 0 and not _same(st, os.fstat(fd)):
                 os.unlink(name, dir_fd=self._made)
                 self._file(path, name, fd)
                 continue
             ino, ctime = st.st_ino, st.st_ctime_ns
-            rows.append((
+            note((
                 path.encode("utf-8", "surrogateescape"), "file", st.st_mode & 0o777, st.st_size, None,
                 pack(xattrs) if xattrs else None, signed(st.st_dev), ino if ino < 1 << 63 else signed(ino),
                 st.st_mtime_ns, ctime if settled(ctime, clock) else 0, digest, None,
             ))  # fmt: skip
-        self._batch = []
-        for _, fd, *_ in batch:
-            if fd >= 0:
-                os.close(fd)
+        held = [read[1] for read in batch if read[1] >= 0]
+        batch.clear()
+        for fd in held:
+            os.close(fd)
 
     def _judged(self, path: str, name: str, fd: int, st: os.stat_result, data: bytes, xattrs: Xattrs) -> None:
         if fd >= 0:
             self._file(path, name, fd)
             return
-        assert self._scan is not None
-        said = self._scan.judge(path, data)
+        assert self.scan is not None
+        said = self.scan.judge(path, data)
         self._show(name, -1, st, data, xattrs, said)
         self._record(path, st, data, xattrs, said, same=True)
 
     def _file(self, path: str, name: str, fd: int) -> None:
-        st, scan = os.fstat(fd), self._scan
+        st, scan = os.fstat(fd), self.scan
         for attempt in range(3):
             if not stat.S_ISREG(st.st_mode):
                 return
@@ -225,8 +235,8 @@ class Copier:
         row = (
             path.encode("utf-8", "surrogateescape"), "file", st.st_mode & 0o777, st.st_size, None, pack(xattrs),
             signed(st.st_dev), signed(st.st_ino), st.st_mtime_ns,
-            st.st_ctime_ns if same and settled(st.st_ctime_ns, self._clock) else 0,
-            digest_of_text(shown) if self._scan is not None and shown is not None else None,
+            st.st_ctime_ns if same and settled(st.st_ctime_ns, self.clock) else 0,
+            digest_of_text(shown) if self.scan is not None and shown is not None else None,
             None if given is None else len(given),
         )  # fmt: skip
         self.done.findings += findings
@@ -265,8 +275,16 @@ def _same(st: os.stat_result, after: os.stat_result) -> bool:
 
 
 def _one(st: os.stat_result, after: os.stat_result) -> bool:
+    """Whether it is the same file, and still as it was."""
     # The mode too: a file that was surveyed in the tick of its last change can be changed again with the same ctime.
-    return after.st_ino == st.st_ino and after.st_dev == st.st_dev and after.st_mode == st.st_mode
+    return (
+        after.st_ctime_ns == st.st_ctime_ns
+        and after.st_mtime_ns == st.st_mtime_ns
+        and after.st_size == st.st_size
+        and after.st_ino == st.st_ino
+        and after.st_dev == st.st_dev
+        and after.st_mode == st.st_mode
+    )
 
 
 def digest_of_text(data: bytes) -> str | None:

@@ -21,7 +21,7 @@ from overlayws.base.survey import Survey
 # Inode times come from the kernel's coarse clock: one tick is at most 10 ms (CONFIG_HZ=100).
 TICK_NS = 10_000_000
 # File systems with times in seconds (ext3, HFS+), or in two of them (FAT).
-_SECONDS_NS = 2_000_000_000
+LONGEST_TICK_NS = 2_000_000_000
 
 
 def now_ns() -> int:
@@ -31,7 +31,7 @@ def now_ns() -> int:
 
 def settled(ctime_ns: int, now: int) -> bool:
     """Whether a change made at ``now`` or later is sure to give another ctime than ``ctime_ns``."""
-    return ctime_ns + (TICK_NS if ctime_ns % 1_000_000_000 else _SECONDS_NS) <= now
+    return ctime_ns + (TICK_NS if ctime_ns % 1_000_000_000 else LONGEST_TICK_NS) <= now
 
 
 def wait_until_settled(newest_ns: int) -> None:

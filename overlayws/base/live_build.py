@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from overlayws.base.build import Base, Progress, opened, unreadable
+from overlayws.base.build import Progress, opened, unreadable
 from overlayws.base.collector import paused
 from overlayws.base.contents import Scan, blocked, spared
 from overlayws.base.fingerprint import now_ns, settled
 from overlayws.base.judge import Judge
 from overlayws.base.live import Found, finish, look, lstat
 from overlayws.base.live_manifest import STARTED, write_names
+from overlayws.base.making import Base
 from overlayws.base.manifest import Finding, Hidden, Stored, pack, signed
 from overlayws.base.manifest_write import ManifestWriter
 from overlayws.base.mask import Mask, copy_attributes
@@ -73,7 +74,6 @@ def build_live(
         manifest.add(rows)
         write_names(manifest, found)
         manifest.finish(found.hidden, found.skipped, findings, meta)
-    _wait_until_past(started)
     return Base(base.lowerdir, base.manifest, (*judge.rules.warnings, *warnings(found, findings)))
 
 
@@ -94,12 +94,6 @@ def _forthcoming(found: Found, judge: Judge) -> list[str]:
     if judge.rules.rules or not judge.rules.hidden_path(names[0], False).hidden:  # else nothing shows one of them
         names = [name for name in names if judge.rules.hidden_path(name, False).hidden]
     return [name for name in (".git", *names) if name not in there]
-
-
-def _wait_until_past(started: int) -> None:
-    """Until what is touched has a later ctime than ``started``, in ns: no program was started before."""
-    while now_ns() <= started:
-        time.sleep(0.001)
 
 
 def _inspect(

@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from overlayws.base.files import user_xattrs
+from overlayws.base.fingerprint import now_ns
 from overlayws.base.live import DIRECTORY, FILE, KINDS, SYMLINK, Found, Names
 from overlayws.base.manifest import Manifest, Recorded, Row, pack, signed
 from overlayws.base.manifest_write import ManifestWriter
@@ -109,6 +111,15 @@ class LiveManifest(Manifest):
     def redacted(self) -> set[str]:
         """The files that the mask shows redacted."""
         return {os.fsdecode(row[0]) for row in self._query("SELECT path FROM entry", ())}
+
+    def wait_past_start(self) -> None:
+        """Until whatever is touched gets a later ctime than the start has: to be called before a program is started.
+
+        The clock of ctimes stands still for up to 10 ms at a time; a run that comes later does not wait, nor does one
+        for a clock that was set back.
+        """
+        while 0 <= self._started - now_ns() < _SECONDS_NS:
+            time.sleep(0.001)
 
     def all_hidden(self) -> set[str]:
         """Every path that is hidden or was not shown for what it is."""

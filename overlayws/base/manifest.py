@@ -165,6 +165,11 @@ class Manifest:
         """Bytes of the longest hidden path; longer than any of them, most paths need no question."""
         return int(self._query("SELECT ifnull(max(length(path)), 0) FROM hidden", ())[0][0])
 
+    def redacted(self) -> set[str]:
+        """The files that the program is shown with other bytes. Looks through the whole manifest."""
+        rows = self._query("SELECT path FROM entry WHERE shown_size IS NOT NULL", ())
+        return {os.fsdecode(row[0]) for row in rows}
+
     def skipped(self) -> list[tuple[str, Kind]]:
         """The FIFOs, sockets and devices that were not copied."""
         rows = self._query("SELECT path, kind FROM skipped ORDER BY path", ())

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +25,8 @@ CREATE TABLE hidden (path BLOB PRIMARY KEY, kind TEXT, rule TEXT) WITHOUT ROWID;
 CREATE TABLE skipped (path BLOB PRIMARY KEY, kind TEXT) WITHOUT ROWID;
 CREATE TABLE finding (path BLOB, line INTEGER, rule TEXT, action TEXT);
 """
+_PLAIN = "INSERT INTO entry VALUES (?, 'file', ?, ?, NULL, NULL, ?, ?, ?, ?, ?, NULL)"
+_varying = itemgetter(0, 2, 3, 6, 7, 8, 9, 10)
 
 
 def write_manifest(
@@ -73,8 +76,14 @@ class ManifestWriter:
 
     def add(self, rows: Iterable[Stored]) -> None:
         """Insert entries: fastest if those that are next to each other are so in the tree as well."""
+        plain: list[Stored] = []
+        others: list[Stored] = []
+        for row in rows:
+            (plain if row[1] == "file" and row[5] is None and row[11] is None else others).append(row)
         with _as_oserror():
-            self._db.executemany(f"INSERT INTO entry VALUES ({','.join('?' * 12)})", rows)
+            # Nearly all rows, at two thirds of the price: what is always the same need not be bound for each.
+            self._db.executemany(_PLAIN, map(_varying, plain))
+            self._db.executemany(f"INSERT INTO entry VALUES ({','.join('?' * 12)})", others)
 
     def remove(self, paths: Iterable[bytes]) -> None:
         """Take entries out again."""

@@ -36,6 +36,7 @@ class Mask:
         self._root = root
         self._mask = os.open(directory, _DIRECTORY)
         self._touched: dict[str, None] = {"": None}
+        self._made: tuple[int, str] | None = None  # descriptor of the directory, and the name, of a whiteout
 
     def __enter__(self) -> Mask:
         return self
@@ -45,6 +46,8 @@ class Mask:
             if kind is None:
                 self._finish()
         finally:
+            if self._made is not None:
+                os.close(self._made[0])
             os.close(self._mask)
 
     def hide(self, path: str) -> bool:
@@ -65,7 +68,7 @@ class Mask:
 
     def _whiteout(self, fd: int, name: str) -> bool:
         try:
-            os.mknod(name, stat.S_IFCHR, 0, dir_fd=fd)
+            self._make(fd, name)
         except FileExistsError:
             st = os.stat(name, dir_fd=fd, follow_symlinks=False)
             if stat.S_ISCHR(st.st_mode):
@@ -76,6 +79,23 @@ class Mask:
                 f"cannot make a whiteout in the state directory: {error.strerror}", hint="use --base copy"
             ) from error
         return True
+
+    def _make(self, fd: int, name: str) -> None:
+        """A whiteout: another name of the last one, as overlayfs makes its own, for a new inode takes longer.
+
+        Raises OSError.
+        """
+        if self._made is not None:
+            try:
+                os.link(self._made[1], name, src_dir_fd=self._made[0], dst_dir_fd=fd, follow_symlinks=False)
+                return
+            except FileExistsError:
+                raise
+            except OSError:  # too many names (EMLINK), or removed with what was above it
+                os.close(self._made[0])
+                self._made = None
+        os.mknod(name, stat.S_IFCHR, 0, dir_fd=fd)
+        self._made = os.dup(fd), name
 
     def show(self, path: str, data: bytes, st: os.stat_result) -> Xattrs:
         """Show ``data`` in the place of the file ``path``, whose stat is ``st``; the attributes that it has."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from overlayws.base.live import Found
 from overlayws.base.manifest import Finding
 from overlayws.base.survey import Survey
+
+if TYPE_CHECKING:
+    from overlayws.base.live import Found
 
 
 def warnings(found: Survey | Found, findings: Sequence[Finding]) -> list[str]:

@@ -11,19 +11,20 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from overlayws.base import fingerprint
-from overlayws.base.build import Base, Progress, copy_base, opened, surveyed
+from overlayws.base.build import Progress, copy_base, opened, surveyed
 from overlayws.base.collector import paused
 from overlayws.base.contents import identity
 from overlayws.base.judge import Judge
 from overlayws.base.link import Previous, previous_base
+from overlayws.base.making import Base, Making
 from overlayws.base.manifest import SCHEMA, Manifest, ManifestError
 from overlayws.base.report import warnings
-from overlayws.base.repository import make_repository, renew_repository
+from overlayws.base.survey import Survey
 from overlayws.errors import UnableError
 from overlayws.locking import flock
 from overlayws.source.remove import remove_tree
@@ -81,30 +82,33 @@ class Shelf:
         """
         ours = group(workspace)
         self._sweep(ours)
+        key = f"{SCHEMA} {fingerprint.boot()} {int(own_git)} {os.fspath(workspace)!a} {identity(judge.inspector)}"
         with paused(), opened(workspace) as root, ExitStack() as stack:
-            found = surveyed(root, workspace, judge, progress)
-            mark = fingerprint.of_survey(found, os.fstat(root).st_mode)
-            key = f"{SCHEMA} {fingerprint.boot()} {int(own_git)} {os.fspath(workspace)!a} {identity(judge.inspector)}"
-            previous: tuple[str, Previous] | None = None
-            for name in self._newest(ours):
-                try:
-                    with Manifest(self.directory / name / "manifest.db") as manifest:
-                        if manifest.meta("key") != key:
-                            continue
+            bases = list(self._made_by(ours, key, stack))
+            found: Survey | None = None
+            mark: str | None = None
+            if bases:  # before anything is copied
+                found = surveyed(root, workspace, judge, progress)
+                mark = fingerprint.of_survey(found, os.fstat(root).st_mode)
+                for name, manifest in bases:
+                    with suppress(ManifestError):
                         if manifest.meta("fingerprint") == mark:
                             said = (*judge.rules.warnings, *warnings(found, manifest.findings()))
                             return Shelved(name, self._base(name, said), reused=True)
-                    if previous is None:
-                        previous = name, stack.enter_context(previous_base(self.directory / name))
-                except (ManifestError, OSError):
-                    continue  # damaged: gc drops it when no session needs it
+            previous = self._previous(bases, stack)
             name = f"{ours}-{secrets.token_hex(4)}"
             making = self.directory / f"{_MAKING}{name}"
             making.mkdir(mode=0o700)
             try:
-                old = previous[1] if previous else None
-                made = copy_base(root, workspace, found, mark, making, judge, progress, previous=old, meta={"key": key})
+                with Making(root, making, judge) as new:
+                    found = found or surveyed(root, workspace, judge, progress, new.ready)
+                    old = previous[1] if previous else None
+                    made = copy_base(
+                        root, workspace, found, mark, new, judge, progress, previous=old, meta={"key": key}
+                    )
                 if own_git:
+                    from overlayws.base.repository import make_repository, renew_repository
+
                     progress("making the program's own repository", 0, 0)
                     if previous is None or not renew_repository(self.directory / previous[0] / "lower", made.lowerdir):
                         make_repository(made.lowerdir)
@@ -113,6 +117,21 @@ class Shelf:
                 remove_tree(making)
                 raise
         return Shelved(name, self._base(name, made.warnings), reused=False)
+
+    def _made_by(self, ours: str, key: str, stack: ExitStack) -> Iterator[tuple[str, Manifest]]:
+        """The bases of a workspace that were made as ``key`` says, newest first."""
+        for name in self._newest(ours):
+            with suppress(ManifestError, OSError):  # damaged: gc drops it when no session needs it
+                manifest = stack.enter_context(Manifest(self.directory / name / "manifest.db"))
+                if manifest.meta("key") == key:
+                    yield name, manifest
+
+    def _previous(self, bases: list[tuple[str, Manifest]], stack: ExitStack) -> tuple[str, Previous] | None:
+        """The newest of them, to take files from."""
+        for name, _ in bases:
+            with suppress(ManifestError, OSError):
+                return name, stack.enter_context(previous_base(self.directory / name))
+        return None
 
     def key(self, workspace: Path) -> bytes:
         """The secret that placeholders in the bases of ``workspace`` are made with: one, since bases share files."""

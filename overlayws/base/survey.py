@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from overlayws.base.links import end_of, read_links
 from overlayws.base.manifest import REPOSITORY, Hidden
-from overlayws.beneath import open_beneath
+from overlayws.beneath import GONE, open_beneath
 from overlayws.filter.ignorefile import printable
 from overlayws.filter.match import Filter, Scope
 from overlayws.filter.secrets import BUILT_IN
@@ -23,6 +23,10 @@ from overlayws.source.walk import list_directory, walk
 _REG, _DIR, _LNK = stat.S_IFREG >> 12, stat.S_IFDIR >> 12, stat.S_IFLNK >> 12
 _HARD_LINK = "hard link of the hidden {}"
 _SYMLINK = "symbolic link to the hidden {}"
+
+
+Ready = Callable[[str, list[tuple[str, os.stat_result]]], None]
+"""What is told of a directory: its path, and of all that is visible in it (or above it) path and lstat."""
 
 
 @dataclass(slots=True)
@@ -43,12 +47,14 @@ def survey(
     progress: Callable[[int], None] = lambda n: None,
     redacts: Callable[[str], bool] = lambda path: False,
     also: Mapping[str, str] = MappingProxyType({}),
+    ready: Ready | None = None,
 ) -> Survey:
     """Decide for every path below the descriptor ``root`` (of ``workspace``, whose name only says which absolute
     symlinks stay inside). Follows no symlink, opens no special file.
 
     ``redacts`` says which files are shown with their secrets replaced although a built-in rule names them. ``also``
-    are paths that are hidden too, with the reason.
+    are paths that are hidden too, with the reason. ``ready`` is given what was found visible, a directory at a time:
+    of that, links alone can still become hidden.
     """
     found = Survey()
     inodes: dict[str, os.stat_result] = {}  # of the hidden files
@@ -61,12 +67,13 @@ def survey(
         try:
             names = list_directory(root, parent)
         except OSError as error:
-            found.unreadable.append((parent, error.strerror or str(error)))
+            if not parent or error.errno not in GONE:  # gone meanwhile is not there, and nor is what was in it
+                found.unreadable.append((parent, error.strerror or str(error)))
             continue
         progress(len(names))
         below: list[tuple[str, Scope]] = []
         prefix = f"{parent}/" if parent else ""
-        child, show = scope.child, found.visible.append
+        child, show, before = scope.child, found.visible.append, len(found.visible)
         asked = set(scope.undecided([name for name, _ in names]))
         for name, st in names:
             path = prefix + name
@@ -105,6 +112,8 @@ def survey(
             if waiting:
                 _show_parents(found, waiting, path)
             show((path, st))
+        if ready is not None:
+            ready(parent, found.visible[before:])
         stack.extend(reversed(below))
     found.hidden += [Hidden(path, Kind.DIRECTORY, rule) for path, (_, rule) in waiting.items()]
     _hide_hard_links(root, found, inodes)
@@ -189,7 +198,7 @@ def _hide_hard_links(root: int, found: Survey, inodes: dict[str, os.stat_result]
 
 def _hide_symlinks(root: int, workspace: Path, found: Survey) -> None:
     """A link to a hidden path would dangle inside; it is hidden, so that its name tells nothing either."""
-    links = [path for path, st in found.visible if stat.S_ISLNK(st.st_mode)]
+    links = [path for path, st in found.visible if st.st_mode >> 12 == _LNK]
     if not links:
         return
     hidden = {h.path for h in found.hidden}

@@ -1,58 +1,71 @@
-"""The other process of ``copy_all``: copies what is left, from the end, and tells of it on its standard output.
+"""The other process of ``Copying``: copies what it takes from a queue, and tells of it on a pipe.
 
-Frames of 4 bytes length and a pickle, between us and a process that we started ourselves: a Copied for each chunk of
-paths, or the OSError that ended it; None when nothing is left.
+The queue is a SOCK_SEQPACKET socket (unix(7)): a message is received whole, and once, by whoever asks first. Messages
+and frames are between us and a process that we started ourselves.
 """
 
 from __future__ import annotations
 
 import gc
-import os
+import marshal
 import pickle
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from overlayws.base.contents import Scan
-from overlayws.base.files import Copier
+from overlayws.base.contents import Part, Scan
+from overlayws.base.files import Copied, Copier
+
+LONGEST = 128 << 10  # bytes of a message: the kernel holds at least so many (net.core.wmem_default)
+_MARSHAL = 2  # the version without references, which would be looked for at every number
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What two processes do: each chunk once. ``left`` is a semaphore (eventfd(2)) that counts those nobody took."""
+    """What the other process copies: below ``root`` to below ``target``. ``queue`` is an end of the socket."""
 
     root: int
     target: int
-    left: int
-    chunks: Sequence[Mapping[str, os.stat_result]]
-    clock: int
+    queue: int
     scan: Scan | None
 
-    def copier(self) -> Copier:
-        """What copies in this process."""
-        return Copier(self.root, self.target, clock=self.clock, scan=self.scan)
 
-    def take(self) -> bool:
-        """Whether one of the chunks is the caller's: the first or the last that nobody took."""
-        try:
-            os.eventfd_read(self.left)
-        except BlockingIOError:
-            return False
-        return True
+def message(number: int, clock: int, paths: Sequence[str], part: Part | None) -> bytes:
+    """What is put into the queue: copy ``paths`` at ``clock``, and answer by ``number``."""
+    return marshal.dumps((number, clock, list(paths), part), _MARSHAL)
 
 
-def send(out: BinaryIO, what: Any) -> None:
-    """Write one frame. Raises OSError."""
-    data = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
+def numbered(told: bytes) -> int:
+    """The number in a message."""
+    number: int = marshal.loads(told)[0]
+    return number
+
+
+def send(out: BinaryIO, number: int, what: Copied | OSError) -> None:
+    """Write one frame, of 4 bytes length and what became of the chunk ``number``, or the error that ended the work.
+
+    Raises OSError.
+    """
+    rows: list[object] = []
+    rest: Copied | OSError | None = what
+    if isinstance(what, Copied):
+        rows, rest = list(what.rows), what.rest()
+    data = marshal.dumps((number, rows, None if rest is None else pickle.dumps(rest)), _MARSHAL)
     left = memoryview(len(data).to_bytes(4) + data)
     while left:  # so may one write(2) take less
         left = left[out.write(left) :]
     out.flush()
 
 
-def receive(source: BinaryIO) -> Any:
-    """Read one frame. Raises EOFError where there is none."""
-    return pickle.loads(_exactly(source, int.from_bytes(_exactly(source, 4))))
+def receive(source: BinaryIO) -> tuple[int, Copied]:
+    """Read one frame. Raises EOFError where there is none, and the OSError that it tells of."""
+    number, rows, rest = marshal.loads(_exactly(source, int.from_bytes(_exactly(source, 4))))
+    done = Copied() if rest is None else pickle.loads(rest)
+    if isinstance(done, OSError):
+        raise done
+    done.rows = rows
+    return number, done
 
 
 def _exactly(source: BinaryIO, size: int) -> bytes:
@@ -68,19 +81,20 @@ def _exactly(source: BinaryIO, size: int) -> bytes:
 
 
 def main(work: Work, out: BinaryIO) -> None:
-    """Copy until nothing is left, the last chunk first."""
+    """Copy until nothing is left in the queue and nobody can put more into it."""
     gc.disable()
+    number = -1
     try:
-        copier = work.copier()
-        for chunk in reversed(work.chunks):
-            if not work.take():
-                break
-            send(out, copier.copy(chunk))
-        send(out, None)
+        copier = Copier(work.root, work.target, clock=0)
+        with socket.socket(fileno=work.queue) as queue:
+            while told := queue.recv(LONGEST):
+                number, copier.clock, paths, part = marshal.loads(told)
+                copier.scan = work.scan and work.scan.of(part)
+                send(out, number, copier.copy(dict.fromkeys(paths)))
     except (BrokenPipeError, KeyboardInterrupt):
         return
     except OSError as error:
-        send(out, error)
+        send(out, number, error)
 
 
 def started(given: int, out: BinaryIO) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from overlayws.base.build import Base, UnreadableError, build_base
+from overlayws.base.build import UnreadableError, build_base
+from overlayws.base.making import Base
 from overlayws.base.manifest import REPOSITORY, Manifest
 from overlayws.base.repository import make_repository
 from overlayws.errors import UnableError
@@ -250,3 +252,23 @@ def test_no_access_time_of_a_directory_or_a_file_changes(tmp_path: Path) -> None
     fd = os.open(ws, os.O_RDONLY | os.O_NOATIME)
     assert {path: os.stat(path, dir_fd=fd).st_atime_ns for path in paths} == dict.fromkeys(paths, 10**9)
     os.close(fd)
+
+
+@pytest.mark.parametrize("by", ["nothing", "a file", "a link"])
+def test_a_directory_that_goes_while_the_workspace_is_read_is_not_there(tmp_path: Path, by: str) -> None:
+    """And nor is what was in it; what stands in its place is seen by the next start."""
+    ws = make_tree(tmp_path / "ws", {"a/x": "x\n", "b/deep/x": "x\n", "b/link": Symlink("deep"), "outside": "x\n"})
+    (tmp_path / "base").mkdir()
+
+    def progress(what: str, done: int, total: int) -> None:
+        if done == 3:  # the names at the top are known
+            shutil.rmtree(ws / "b")
+            if by == "a file":
+                (ws / "b").write_text("x")
+            elif by == "a link":
+                (ws / "b").symlink_to("/etc")
+
+    base = build_base(ws, tmp_path / "base", load_filter(ws), progress)
+    assert set(read_tree(base.lowerdir)) == {"a", "a/x", "outside"}
+    with Manifest(base.manifest) as manifest:
+        assert {row[0] for row in manifest.stored()} == {b"a", b"a/x", b"outside"}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from overlayws.base.build import Base, build_base
+from overlayws.base.build import build_base
 from overlayws.base.contents import BlockedError, identity
 from overlayws.base.explain import explain
 from overlayws.base.judge import Judge
+from overlayws.base.making import Base
 from overlayws.base.manifest import Manifest
 from overlayws.base.preview import Size, preview
 from overlayws.base.shelf import Shelf
@@ -160,66 +161,6 @@ def test_another_policy_or_key_is_another_base(tmp_path: Path) -> None:
         seen.append((made.base.lowerdir / "app.py").read_text())
     assert TOKEN in seen[1] and TOKEN in seen[2] and TOKEN not in seen[0] + seen[3] and seen[0] != seen[3]
     assert identity(Inspector(ContentPolicy(key=KEY))) == identity(Inspector(ContentPolicy(key=KEY)))
-
-
-@pytest.fixture(params=["forked", "started"])
-def other_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """However few the files are, two processes copy them; the other one is a copy of this one, or a new one."""
-    monkeypatch.setattr("overlayws.base.workers._WORTH_IT", 1)
-    monkeypatch.setattr("overlayws.base.workers._WORTH_A_START", 1)
-    monkeypatch.setattr("overlayws.base.workers._one_thread", lambda: request.param == "forked")
-    return str(request.param)
-
-
-def test_two_processes_make_what_one_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other_process: str) -> None:
-    tree = {f"d{n % 7}/f{n}.py": f'n = {n}\nkey = "{TOKEN}"\n' if n % 5 == 0 else "x" * n for n in range(900)}
-    ws = make_tree(tmp_path / "ws", tree)
-    os.symlink("d1", ws / "link")
-    os.chmod(ws / "d3/f3.py", 0o640)
-    os.setxattr(ws / "d4/f4.py", "user.note", b"v")
-    settle()
-    bases = []
-    for processes in ("two", "one"):
-        if processes == "one":
-            monkeypatch.setattr("overlayws.base.workers._WORTH_IT", 10_000)
-            monkeypatch.setattr("overlayws.base.workers._WORTH_A_START", 10_000)
-        (tmp_path / processes).mkdir()
-        told: list[int] = []
-        given = judge(ws)
-        bases.append(
-            build_base(
-                ws, tmp_path / processes, given.rules, lambda what, done, total, told=told: told.append(done),  # type: ignore[misc]
-                inspector=given.inspector,
-            )
-        )  # fmt: skip
-        assert told
-    assert read_tree(bases[0].lowerdir) == read_tree(bases[1].lowerdir) and len(read_tree(bases[0].lowerdir)) == 908
-    with Manifest(bases[0].manifest) as one, Manifest(bases[1].manifest) as other:
-        assert one.stored() == other.stored() and one.findings() == other.findings()
-        assert one.meta("fingerprint") == other.meta("fingerprint")
-    for left, right in zip(sorted(bases[0].lowerdir.rglob("*")), sorted(bases[1].lowerdir.rglob("*")), strict=True):
-        assert os.lstat(left).st_mtime_ns == os.lstat(right).st_mtime_ns
-
-
-def test_a_worker_that_dies_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other_process: str) -> None:
-    make_tree(tmp_path / "ws", {f"f{n}": str(n) for n in range(900)})
-    monkeypatch.setattr("overlayws.base.workers._PROGRAM", "")
-    monkeypatch.setattr("overlayws.base.workers.main", lambda work, out: None)
-    with pytest.raises(Exception, match="the process that copies files ended"):
-        build(tmp_path)
-
-
-@pytest.mark.timeout(60)
-def test_names_of_any_length_block_no_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other_process: str
-) -> None:
-    monkeypatch.setattr("overlayws.base.workers._PIPE", 4096)
-    below = "/".join(["n" * 250] * 12)
-    tree = {f"{below}/f{n}": f'key = "{TOKEN}"\n' for n in range(700)}
-    make_tree(tmp_path / "ws", tree)
-    base = build(tmp_path)
-    with Manifest(base.manifest) as manifest:
-        assert len(manifest.findings()) == 700
 
 
 def test_what_is_written_again_and_again_while_it_is_copied_is_shown_as_it_was_judged(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from overlayws.base.build import Base, build_base
+from overlayws.base.build import build_base
+from overlayws.base.making import Base
 from overlayws.base.manifest import Manifest
 from overlayws.filter.contents import ContentPolicy, Inspector
 from overlayws.filter.sources import load_filter
