@@ -12,11 +12,13 @@ base    (optional, with ``owner``) ``only``: no overlay, but the lower layer its
 image   (optional, ``kernel`` only) a descriptor in /proc of a mount that is nowhere yet: it holds upper and work, which
         are named as in ``merged``, where it is put for the moment that the overlay needs it
 stay    (optional, ``kernel`` only) ``yes``: mount in the namespace that we come from, where the mount then stays
+try     (optional) ``yes``: no COMMAND; use the mount as one would, on the lower layer {"f": TEXT, "d": {"x": TEXT}}
 parent  the process that must be our parent; we, and what we execute, die when it dies
 status  (optional) a file for one JSON line: {"error": TEXT, "hint": TEXT} when COMMAND was not executed. Without it
         the error goes to standard error. Empty means that COMMAND was executed
 
-Exit status, unless it is COMMAND's: 125 nothing was mounted, 126 COMMAND cannot be executed, 127 there is none.
+Exit status, unless it is COMMAND's: 125 nothing was mounted, 126 COMMAND cannot be executed, 127 there is none;
+with ``try`` 0 or 1, which standard error explains in a line.
 The mount is in a mount namespace of this process alone and goes with its last process (but for ``stay``). Nothing
 that is opened here is inheritable. mount_setattr(2), fsopen(2), user_namespaces(7), overlayfs.rst.
 """
@@ -40,6 +42,7 @@ _CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV, _ATTR_IDMAP = 1, 2, 4, 0x00100000
 _MOVE_FROM_EMPTY, _MOVE_TO_EMPTY = 0x04, 0x40
 _TREE_CLONE, _AT_EMPTY_PATH, _MNT_DETACH = 1, 0x1000, 2
+_CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _CAP_SYS_ADMIN, _SIGKILL = 1, 24, 21, 9
 _SIGPIPE, _SIGXFSZ, _SIG_DFL = 13, 25, 0
 
@@ -80,6 +83,8 @@ def main(argv: list[str]) -> int:
         else:
             _mount(options, home)
         _leave_shadowed(options)
+        if "try" in options:
+            return _try(options)
         if options["mode"] == "userns" and os.geteuid() == 0:
             # execve(2) would give root all capabilities of the namespace again, and with them umount(2).
             _libc.prctl(_PR_CAPBSET_DROP, _CAP_SYS_ADMIN, 0, 0, 0)
@@ -345,6 +350,26 @@ def _leave_shadowed(options: dict[str, str]) -> None:
         os.chdir(os.getcwd())
     except OSError:
         os.chdir(options.get("at", options["merged"]))
+
+
+def _try(options: dict[str, str]) -> int:
+    """Copy-up, deletion and an opaque directory: without ``userxattr`` in a user namespace, or with a group that
+    cannot be mapped, the mount succeeds and only these fail."""
+    if os.geteuid() != 0 and _libc.capset(struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(24)):
+        raise Failed(f"cannot drop the namespace's capabilities (capset: {os.strerror(ctypes.get_errno())})")
+    try:
+        os.chdir(options["merged"])
+        with open("f", "a") as file:
+            file.write("more")
+        os.unlink("d/x")
+        os.rmdir("d")
+        os.mkdir("d")
+        if os.listdir("d"):
+            raise OSError(errno.ENOTEMPTY, "a directory that was made anew shows the old one's files", "d")
+    except OSError as error:
+        print(f"{error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _own_environment() -> dict[str, str]:

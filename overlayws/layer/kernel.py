@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from overlayws.layer import overlay
@@ -16,9 +17,20 @@ XATTR_PREFIX = TRUSTED_PREFIX
 
 def unusable(state: Path) -> str | None:
     """Why this machine cannot use it for a state directory at ``state``, or None."""
-    if os.geteuid() != 0:
-        return "needs root"
-    return overlay.probe("kernel", Marks(XATTR_PREFIX), state)
+    with trying(state) as answer:
+        return answer()
+
+
+def trying(state: Path) -> AbstractContextManager[Callable[[], str | None]]:
+    """See ``Backend.trying``."""
+    if not permitted():
+        return nullcontext(lambda: "needs root")
+    return overlay.trying("kernel", Marks(XATTR_PREFIX), state)
+
+
+def permitted() -> bool:
+    """Whether a trial can be of use at all."""
+    return os.geteuid() == 0
 
 
 def mounted(layer: Layer, at: Path | None = None, room: Room | None = None) -> AbstractContextManager[Mount]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Protocol
 
 from overlayws.errors import UnableError
 from overlayws.layer.room import Room
+
+# The keys of all_backends.BACKENDS, for who needs to name them and not to load them.
+BACKEND_NAMES = ("kernel", "userns", "copy")
 
 
 class MountError(UnableError):
@@ -92,6 +96,12 @@ class Backend(Protocol):
         """Why this machine cannot use the backend with a state directory at ``state``, or None.
 
         Found out by doing it once in a scratch directory below ``state``, not by version numbers.
+        """
+
+    def trying(self, state: Path) -> AbstractContextManager[Callable[[], str | None]]:
+        """``unusable`` in two steps: what is entered has begun to find out, what it gives waits for the answer.
+
+        Leaving the context takes away everything of the trial, also where nobody asked. Raises nothing.
         """
 
     def mounted(self, layer: Layer, at: Path | None = None, room: Room | None = None) -> AbstractContextManager[Mount]:

@@ -6,40 +6,36 @@ import fcntl
 import os
 import secrets
 import stat
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from overlayws.layer.bounded import absorb, bounded
-from overlayws.layer.image import NoImage
+from overlayws.layer.attempt import TIMED_OUT, Attempt, begun, last_line
 from overlayws.layer.mount import Layer, Mount, MountError, check_entered, scratch_layer, shown
 from overlayws.layer.room import Room
 from overlayws.layer.whiteout import Marks
 from overlayws.source.remove import remove_tree
 
 _ENTER = Path(__file__).with_name("enter.py")
-
-# Copy-up, deletion and an opaque directory: without ``userxattr`` in a user namespace, or with a group that cannot
-# be mapped, the mount succeeds and only these fail.
-_PROBE = """
-import os
-with open("f", "a") as f: f.write("more")
-os.unlink("d/x"); os.rmdir("d"); os.mkdir("d")
-assert os.listdir("d") == []
-"""
+_SECONDS = 30.0  # that a trial may take
 
 
 @contextmanager
-def entered(mode: str, layer: Layer, at: Path | None, room: Room | None = None) -> Iterator[Mount]:
+def entered(
+    mode: str, layer: Layer, at: Path | None, room: Room | None = None, *, fresh: bool = False
+) -> Iterator[Mount]:
     """A Mount whose ``enter`` mounts the layer by overlayfs, ``mode`` being ``kernel`` or ``userns``.
 
-    Makes the directories that are missing, and brings back what a crash left in an image. Raises MountError.
+    Makes the directories that are missing, and brings back what a crash left in an image, unless the layer is
+    ``fresh``. Raises MountError.
     """
     with locked(layer), ExitStack() as stack:
-        absorb(layer)
+        if not fresh:
+            from overlayws.layer.bounded import absorb
+
+            absorb(layer)
         prepare(layer, used=(layer.workdir / "work").exists())  # made by the first mount
         status = _status_file(layer)
         paths = {"lower": layer.lowerdir, "upper": layer.upperdir, "work": layer.workdir, "merged": layer.merged}
@@ -48,6 +44,9 @@ def entered(mode: str, layer: Layer, at: Path | None, room: Room | None = None) 
             paths["at"] = at
         top, used, why = None, layer, ""
         if room is not None:
+            from overlayws.layer.bounded import bounded
+            from overlayws.layer.image import NoImage
+
             try:
                 top, used = stack.enter_context(bounded(layer, room)) if mode == "kernel" else (None, layer)
                 why = "" if mode == "kernel" else "only the backend kernel, which is root's, can mount a file system"
@@ -118,36 +117,53 @@ def prepare(layer: Layer, *, used: bool) -> None:
         raise MountError(f"cannot prepare {shown(layer.upperdir)}: {error.strerror}") from error
 
 
-def probe(mode: str, marks: Marks, state: Path) -> str | None:
-    """Why overlayfs cannot be used for layers below ``state``, or None: found out by mounting and using one."""
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix=".probe-", dir=state))
-    except OSError as error:
-        return f"cannot write to {shown(state)}: {error.strerror}"
-    try:
+@contextmanager
+def trying(mode: str, marks: Marks, state: Path) -> Iterator[Callable[[], str | None]]:
+    """What says why overlayfs cannot be used for layers below ``state``, or None: found out by mounting and using one.
+
+    That is begun here and goes on beside the caller until it is asked for.
+    """
+    with ExitStack() as stack:
+        try:
+            scratch = Path(tempfile.mkdtemp(prefix=".probe-", dir=state))
+        except OSError as error:
+            reason = f"cannot write to {shown(state)}: {error.strerror}"
+            yield lambda: reason
+            return
+        stack.callback(remove_tree, scratch)
         layer = scratch_layer(scratch)
-        (layer.lowerdir / "d").mkdir(parents=True)
-        for name in ("f", "d/x"):
-            (layer.lowerdir / name).write_text("some")
-        with entered(mode, layer, None) as mount:
-            run = [*mount.enter, sys.executable, "-I", "-S", "-c", _PROBE]
-            done = subprocess.run(run, cwd=layer.merged, capture_output=True, text=True, errors="replace", timeout=30)
-            check_entered(mount)
-        if done.returncode:
-            return f"an overlay can be mounted but not used: {_last_line(done.stderr) or done.returncode}"
-        upper = os.open(layer.upperdir / "d", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            (layer.lowerdir / "d").mkdir(parents=True)
+            for name in ("f", "d/x"):
+                (layer.lowerdir / name).write_text("some")
+            mount = stack.enter_context(entered(mode, layer, None, fresh=True))
+            attempt = stack.enter_context(begun([*mount.enter[:-1], "try=yes", "--"], seconds=_SECONDS))
+        except (MountError, OSError) as error:
+            why = _why(error)
+            answer: Callable[[], str | None] = lambda: why  # noqa: E731
+        else:
+            answer = lambda: _answer(attempt, mount, marks, layer.upperdir)  # noqa: E731
+        yield answer
+
+
+def _answer(attempt: Attempt, mount: Mount, marks: Marks, upperdir: Path) -> str | None:
+    try:
+        status = attempt.wait()
+        check_entered(mount)
+        if status == TIMED_OUT:
+            return f"an overlay cannot be tried: it takes longer than {_SECONDS:.0f} seconds"
+        if status:
+            return f"an overlay can be mounted but not used: {last_line(attempt.said()) or status}"
+        upper = os.open(upperdir / "d", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             return None if marks.is_opaque(upper) else "overlayfs does not write its marks where we look for them"
         finally:
             os.close(upper)
-    except MountError as error:
+    except (MountError, OSError) as error:
+        return _why(error)
+
+
+def _why(error: MountError | OSError) -> str:
+    if isinstance(error, MountError):
         return error.message.partition(": ")[2] + (f" ({error.hint})" if error.hint else "")
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"an overlay cannot be tried: {error}"
-    finally:
-        remove_tree(scratch)
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else ""
+    return f"an overlay cannot be tried: {error}"

@@ -20,8 +20,8 @@ import os
 import stat
 import struct
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from overlayws.atomic import fsync_path, write_atomic
@@ -65,6 +65,11 @@ def unusable(state: Path) -> str | None:
         return f"a copy cannot be tried: {error.strerror}"
     finally:
         remove_tree(scratch)
+
+
+def trying(state: Path) -> AbstractContextManager[Callable[[], str | None]]:
+    """See ``Backend.trying``: when it is asked for; another process could do it no sooner."""
+    return nullcontext(lambda: unusable(state))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -15,7 +16,13 @@ XATTR_PREFIX = USER_PREFIX
 
 def unusable(state: Path) -> str | None:
     """Why this machine cannot use it for a state directory at ``state``, or None."""
-    return overlay.probe("userns", Marks(XATTR_PREFIX), state)
+    with trying(state) as answer:
+        return answer()
+
+
+def trying(state: Path) -> AbstractContextManager[Callable[[], str | None]]:
+    """See ``Backend.trying``."""
+    return overlay.trying("userns", Marks(XATTR_PREFIX), state)
 
 
 def mounted(layer: Layer, at: Path | None = None, room: Room | None = None) -> AbstractContextManager[Mount]:

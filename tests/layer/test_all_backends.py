@@ -11,7 +11,7 @@ import pytest
 
 from overlayws.errors import UsageError
 from overlayws.layer.all_backends import BACKENDS, choose
-from overlayws.layer.mount import MountError
+from overlayws.layer.mount import BACKEND_NAMES, MountError
 from tests.layer.conftest import Case
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,3 +74,7 @@ def test_a_group_that_cannot_be_mapped_is_found_by_trying(tmp_path: Path) -> Non
     os.chmod(tmp_path, 0o2700)
     reason = BACKENDS["userns"].unusable(tmp_path)
     assert reason is not None and "set-group-ID" in reason
+
+
+def test_the_names_that_the_command_offers_are_the_backends_in_their_order() -> None:
+    assert tuple(BACKENDS) == BACKEND_NAMES
