@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -185,6 +186,19 @@ class Look:
             self._spelled.add(path)
             path = parent
         return True
+
+    def one(self, paths: Sequence[str]) -> bool:
+        """Whether two of ``paths``, spelled differently, are one: what is found at the second is not listed under its
+        name. A hard link is."""
+        found: dict[tuple[int, int], str] = {}
+        with suppress(Barred):
+            for path in paths:
+                if (seen := self.seen(path)) is None:
+                    continue
+                other = found.setdefault((seen.stamp.dev, seen.stamp.ino), path)
+                if other != path and not (self.exactly(path) and self.exactly(other)):
+                    return True
+        return False
 
     def folds(self, path: str) -> bool:
         """Whether the directory ``path`` (or, where it does not exist, the one above it) finds names in another

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from overlayws.apply.conflicts import ON_CONFLICT, check_options
+from overlayws.apply.draft import Draft
 from overlayws.apply.earlier import Earlier, is_earlier
+from overlayws.apply.literal import literal
 from overlayws.apply.look import BARRED, Barred, Look
 from overlayws.apply.merge3 import is_text, merge3
 from overlayws.apply.record import Node
@@ -24,7 +24,6 @@ from overlayws.apply.threeway import (
     merge_content,
     merge_mode,
     merge_xattrs,
-    permissions,
     redacted,
     shut,
     untouched,
@@ -33,6 +32,7 @@ from overlayws.base.manifest import Manifest
 from overlayws.beneath import split
 from overlayws.changes.change import Change
 from overlayws.changes.contents import Contents
+from overlayws.changes.flags import HiddenPaths
 from overlayws.changes.gitname import repositories
 from overlayws.errors import UntrustedError
 from overlayws.source.entry import Entry, Kind, Xattrs
@@ -70,6 +70,7 @@ def plan_apply(
     with Look(workspace, journal) as look:
         planner = _Planner(look, manifest, base, theirs, on_conflict, umask, left or Earlier(), redact)
         planner.run(changes, allow)
+        planner.notes += literal(look, planner.steps, planner.changes, planner.theirs)
         locked = check_locks(look, planner.steps, planner.changes, manifest, planner.left.modes)
         return ApplyPlan(
             workspace,
@@ -82,7 +83,7 @@ def plan_apply(
         )
 
 
-class _Planner:
+class _Planner(Draft):
     def __init__(
         self,
         look: Look,
@@ -94,23 +95,16 @@ class _Planner:
         left: Earlier,
         redact: Redact | None,
     ) -> None:
-        self.look, self.manifest, self.base, self.theirs = look, manifest, base, theirs
-        self.on_conflict, self.umask, self.left, self.redact = on_conflict, umask, left, redact
-        self.steps: list[Step] = []
-        self.conflicts: list[Conflict] = []
-        self.refused: list[Conflict] = []
-        self.notes: list[str] = []
-        self.changes: dict[str, Change] = {}
-        self.made: set[str] = set()  # directories that will be made
-        self.blocked: dict[str, str] = {}  # path -> reason: what should have appeared there does not
-        self.gone: dict[str, set[str]] = defaultdict(set)  # directory -> names that steps take away
+        super().__init__(look, manifest, on_conflict, umask)
+        self.base, self.theirs, self.left, self.redact = base, theirs, left, redact
+        self.hidden = HiddenPaths(manifest)
         self.emptied: list[tuple[Change, Seen]] = []  # directories that vanish, judged when all else is known
 
     def run(self, changes: Sequence[Change], allow: frozenset[str]) -> None:
         for change in sorted(changes, key=lambda c: c.path.encode("utf-8", "surrogateescape")):
             if self.changes.setdefault(change.path, change) is not change:
                 raise UntrustedError(f"the change set names {change.path!r} twice", hint="discard it")
-        colliding = twins(self.changes.values(), self.look.folds)
+        colliding = twins(self.changes.values(), self.look.folds, self.look.one)
         embedded = repositories(self.changes.values(), self.look.exists)
         for path, change in self.changes.items():
             conflict = refused(change, self.manifest, allow)
@@ -119,14 +113,14 @@ class _Planner:
             if conflict is None and path in colliding:
                 conflict = Conflict(path, "twins", "two names that are one on this file system")
             if conflict is not None:
-                self._refuse(conflict)
+                self.refuse(conflict)
                 continue
             try:
                 self._one(change)
             except Barred as barred:
                 self._barred(change, barred)
             except Disagreement as both:
-                self._conflict(change, both.reason, both.detail, markers=both.merged)
+                self.conflict(change, both.reason, both.detail, markers=both.merged)
         for change, seen in sorted(self.emptied, key=lambda item: -item[0].path.count("/")):
             self._emptied(change, seen)
 
@@ -144,13 +138,13 @@ class _Planner:
         elif before is None:
             self._added(change, after, seen)
         elif seen is None:
-            again = self._create(path, after, None)
-            self._conflict(change, "deleted", "deleted in the workspace, changed by the program", theirs=again)
+            again = self.create(path, after, None)
+            self.conflict(change, "deleted", "deleted in the workspace, changed by the program", theirs=again)
         elif before.kind is not after.kind:
             self._type_changed(change, before, after, seen)
         elif seen.kind is not before.kind:
             detail = f"is a {seen.kind.value} in the workspace now, was a {before.kind.value}"
-            self._conflict(change, "kind", detail, theirs=self._replace(path, after, seen))
+            self.conflict(change, "kind", detail, theirs=self.replace(path, after, seen))
         elif before.kind is Kind.FILE:
             self._file(path, before, after, seen)
         elif before.kind is Kind.SYMLINK:
@@ -162,25 +156,25 @@ class _Planner:
         path, after = change.path, change.after
         if after is None and seen is not None:
             gone = [Step(path, Action.REMOVE, seen)] if seen.kind is not Kind.DIRECTORY else None
-            self._conflict(change, *drift(seen, after), theirs=gone)
+            self.conflict(change, *drift(seen, after), theirs=gone)
         elif after and not (seen and is_after(self.look, path, after, seen, self.theirs)):
-            theirs = self._replace(path, after, seen) if seen else self._create(path, after, None)
-            self._conflict(change, *drift(seen, after), theirs=theirs)
+            theirs = self.replace(path, after, seen) if seen else self.create(path, after, None)
+            self.conflict(change, *drift(seen, after), theirs=theirs)
 
     def _again(self, path: str, after: Entry | None, seen: Seen, node: Node, accepted: Entry) -> None:
         """The program changed once more what an earlier apply wrote; mode and attributes may be the user's."""
         if after is None:
-            self._take(Step(path, Action.REMOVE, seen))
+            self.take(Step(path, Action.REMOVE, seen))
         elif after.kind is not Kind.FILE or seen.kind is not Kind.FILE:
             if not is_after(self.look, path, after, seen, self.theirs):
-                self._take(*(self._replace(path, after, seen) or ()))
+                self.take(*(self.replace(path, after, seen) or ()))
         else:
             before = accepted.mode if after.mode == accepted.mode else node.mode
             mode = merge_mode(seen.mode, before, after.mode, self.umask)
             ours = self.look.xattrs(path)
             xattrs = merge_xattrs(ours, accepted.xattrs, after.xattrs)
             if (after.digest, after.size) != (accepted.digest, accepted.size):
-                self._take(Step(path, Action.WRITE, seen, after, Source.THEIRS, None, mode & 0o777, xattrs))
+                self.take(Step(path, Action.WRITE, seen, after, Source.THEIRS, None, mode & 0o777, xattrs))
             else:
                 self._metadata(path, after, seen, mode, ours, xattrs)
 
@@ -189,40 +183,40 @@ class _Planner:
         if mode == seen.mode and xattrs == ours:
             return
         if seen.nlink == 1:
-            self._take(set_step(Action.SET, path, seen, mode, ours, xattrs))
+            self.take(set_step(Action.SET, path, seen, mode, ours, xattrs))
         else:
-            self._take(Step(path, Action.WRITE, seen, after, Source.OURS, None, mode, xattrs))
+            self.take(Step(path, Action.WRITE, seen, after, Source.OURS, None, mode, xattrs))
 
     def _deleted(self, change: Change, before: Entry, seen: Seen) -> None:
         path = change.path
         if not self._is_base(path, before, seen, True):
             taken = [Step(path, Action.REMOVE, seen)] if seen.kind is not Kind.DIRECTORY else None
-            self._conflict(change, "edited", "deleted by the program, edited in the workspace", theirs=taken)
+            self.conflict(change, "edited", "deleted by the program, edited in the workspace", theirs=taken)
         elif seen.kind is Kind.DIRECTORY:
             self.emptied.append((change, seen))
         else:
-            self._take(Step(path, Action.REMOVE, seen))
+            self.take(Step(path, Action.REMOVE, seen))
 
     def _emptied(self, change: Change, seen: Seen) -> None:
         path, after = change.path, change.after
         left = set(self.look.names(path)) - self.gone[path]
         if not left:
-            self._take(Step(path, Action.REMOVE_DIRECTORY, seen))
+            self.take(Step(path, Action.REMOVE_DIRECTORY, seen))
             if after is not None:
-                self._take(*self._create(path, after, None))
+                self.take(*self.create(path, after, None))
         elif after is None:
             self.notes.append(f"{path}: stays, it holds {len(left)} more in the workspace")
         else:
             detail = f"a directory in the workspace that still holds {len(left)} more"
-            self._conflict(change, "not-empty", detail)
+            self.conflict(change, "not-empty", detail)
 
     def _added(self, change: Change, after: Entry, seen: Seen | None) -> None:
         path = change.path
         if seen is None:
             if self._parents(change):
-                self._take(*self._create(path, after, None))
+                self.take(*self.create(path, after, None))
         elif not self.look.exactly(path):
-            self._refuse(
+            self.refuse(
                 Conflict(path, "twins", "the workspace has it under a name that is the same on this file system")
             )
         elif is_after(self.look, path, after, seen, self.theirs):
@@ -234,22 +228,26 @@ class _Planner:
                 if ours is not None and is_text(ours) and is_text(theirs):
                     merged = merge3(b"", ours, theirs).content
             detail = "added by the program, and there is another one in the workspace"
-            self._conflict(change, "exists", detail, theirs=self._replace(path, after, seen), markers=merged)
+            self.conflict(change, "exists", detail, theirs=self.replace(path, after, seen), markers=merged)
         else:
             detail = f"added by the program, and there is a {seen.kind.value} in the workspace"
-            self._conflict(change, "exists", detail, theirs=self._replace(path, after, seen))
+            self.conflict(change, "exists", detail, theirs=self.replace(path, after, seen))
 
     def _type_changed(self, change: Change, before: Entry, after: Entry, seen: Seen) -> None:
         path = change.path
         if seen.kind is after.kind and is_after(self.look, path, after, seen, self.theirs):
             return
-        if not self._is_base(path, before, seen, False):
+        if redacted(self.manifest.get(path)) and seen.kind is before.kind:
+            # Nothing but a merge may replace it, whether or not it was edited.
+            detail = f"made a {after.kind.value} by the program, from which secrets in it were hidden"
+            self.conflict(change, "redacted", detail)
+        elif not self._is_base(path, before, seen, False):
             detail = f"made a {after.kind.value} by the program, edited in the workspace"
-            self._conflict(change, "edited", detail, theirs=self._replace(path, after, seen))
+            self.conflict(change, "edited", detail, theirs=self.replace(path, after, seen))
         elif before.kind is Kind.DIRECTORY:
             self.emptied.append((change, seen))
         else:
-            self._take(*(self._replace(path, after, seen) or ()))
+            self.take(*(self.replace(path, after, seen) or ()))
 
     def _file(self, path: str, before: Entry, after: Entry, seen: Seen) -> None:
         recorded = self.manifest.get(path)
@@ -261,23 +259,23 @@ class _Planner:
             ours = before.xattrs if untouched(seen, recorded) else self.look.xattrs(path)
             xattrs = merge_xattrs(ours, before.xattrs, after.xattrs)
         except Disagreement as both:
-            theirs = None if redacted(recorded) else self._create(path, after, seen)
-            self._conflict(self.changes[path], both.reason, both.detail, theirs=theirs, markers=both.merged)
+            theirs = None if redacted(recorded) else self.create(path, after, seen)
+            self.conflict(self.changes[path], both.reason, both.detail, theirs=theirs, markers=both.merged)
             return
         if content.source is Source.OURS:
             self._metadata(path, after, seen, mode, ours, xattrs)
         else:  # a content that the program wrote never runs with the rights of the file it replaces
-            self._take(Step(path, Action.WRITE, seen, after, content.source, content.data, mode & 0o777, xattrs))
+            self.take(Step(path, Action.WRITE, seen, after, content.source, content.data, mode & 0o777, xattrs))
 
     def _symlink(self, change: Change, before: Entry, after: Entry, seen: Seen) -> None:
         ours = self.look.target(change.path)
         if ours == after.target:
             return
-        made = self._create(change.path, after, seen)
+        made = self.create(change.path, after, seen)
         if ours == before.target:
-            self._take(*made)
+            self.take(*made)
         else:
-            self._conflict(change, "content", f"a symlink to {ours!r} in the workspace now", theirs=made)
+            self.conflict(change, "content", f"a symlink to {ours!r} in the workspace now", theirs=made)
 
     def _directory(self, path: str, before: Entry, after: Entry, seen: Seen) -> None:
         mode = merge_mode(seen.mode, before.mode, after.mode, self.umask)
@@ -285,42 +283,15 @@ class _Planner:
         xattrs = merge_xattrs(ours, before.xattrs, after.xattrs)
         if mode == seen.mode and xattrs == ours:
             return
+        if self.hidden.opened(path, seen.mode, mode):
+            change = f"{seen.mode & 0o777:04o} -> {mode & 0o777:04o}"
+            self.notes.append(f"{path}: opened to others ({change}), and what is hidden from the program is in it")
         # Files can be made in a directory that becomes writable only after that.
         opens = mode & 0o300 == 0o300 and seen.mode & 0o300 != 0o300
-        self._take(set_step(Action.OPEN if opens else Action.SET, path, seen, mode, ours, xattrs))
+        self.take(set_step(Action.OPEN if opens else Action.SET, path, seen, mode, ours, xattrs))
 
     def _is_base(self, path: str, before: Entry, seen: Seen, removing: bool) -> bool:
         return is_base(self.look, path, before, seen, self.manifest.get(path), self.base, removing=removing)
-
-    # Steps.
-
-    def _take(self, *steps: Step) -> None:
-        for step in steps:
-            parent, name = split(step.path)
-            if step.action in (Action.REMOVE, Action.REMOVE_DIRECTORY):
-                self.gone[parent].add(name)
-            elif step.action is Action.MAKE_DIRECTORY:
-                self.made.add(step.path)
-            self.steps.append(step)
-
-    def _create(self, path: str, after: Entry, seen: Seen | None) -> list[Step]:
-        """The steps for a path where nothing is, or a file or symlink that is swapped out."""
-        change = self.changes.get(path)
-        before = change.before.mode if change and change.before and change.before.kind is after.kind else 0
-        mode = permissions(after.mode, before, self.umask)
-        if after.mode & 0o7000 and after.kind is not Kind.SYMLINK:
-            self.notes.append(f"{path}: set-id and sticky bits ({after.mode & 0o7000:04o}) are left out")
-        xattrs = tuple(item for item in after.xattrs if item[0].startswith("user."))
-        actions = {Kind.FILE: Action.WRITE, Kind.SYMLINK: Action.LINK, Kind.DIRECTORY: Action.MAKE_DIRECTORY}
-        return [Step(path, actions[after.kind], seen, after, mode=mode, xattrs=xattrs)]
-
-    def _replace(self, path: str, after: Entry, seen: Seen) -> list[Step] | None:
-        """The steps that put ``after`` in the place of what is there; None where that would empty a directory."""
-        if seen.kind is Kind.DIRECTORY or seen.kind.special or redacted(self.manifest.get(path)):
-            return None
-        if after.kind is Kind.DIRECTORY:
-            return [Step(path, Action.REMOVE, seen), *self._create(path, after, None)]
-        return self._create(path, after, seen)
 
     def _parents(self, change: Change) -> bool:
         """Make sure that an added path has a directory to be in: what was not chosen gets the default mode. False (and
@@ -329,27 +300,21 @@ class _Planner:
         parent = split(change.path)[0]
         while parent and parent not in self.made and self.look.seen(parent) is None:
             if parent in self.blocked:
-                self._block(change, parent)
+                self.block(change, parent)
                 return False
             if self.manifest.get(parent) is not None or parent in self.changes:
                 detail = f"its directory {parent!r} is gone from the workspace"
-                self._conflict(change, "parent-vanished", detail)
+                self.conflict(change, "parent-vanished", detail)
                 return False
             missing.append(parent)
             parent = split(parent)[0]
         if parent not in self.made and (self.blocked.get(parent) == "twins" or not self.look.spelled(parent)):
-            self._refuse(Conflict(change.path, "twins", f"the workspace has {parent!r} under another name"))
+            self.refuse(Conflict(change.path, "twins", f"the workspace has {parent!r} under another name"))
             return False
         for path in reversed(missing):
             entry = Entry(Kind.DIRECTORY, 0o777 & ~self.umask)
-            self._take(Step(path, Action.MAKE_DIRECTORY, None, entry, mode=entry.mode))
+            self.take(Step(path, Action.MAKE_DIRECTORY, None, entry, mode=entry.mode))
         return True
-
-    # What is not applied.
-
-    def _refuse(self, conflict: Conflict) -> None:
-        self.refused.append(conflict)
-        self.blocked[conflict.path] = conflict.reason
 
     def _barred(self, change: Change, barred: Barred) -> None:
         ancestor = barred.ancestor
@@ -358,43 +323,6 @@ class _Planner:
             if above.after is None or above.after.kind is not Kind.DIRECTORY:
                 return  # gone already; whether its directory went as the change set wants it is judged there
         if ancestor in self.blocked:
-            self._block(change, ancestor)
+            self.block(change, ancestor)
         else:
-            self._conflict(change, barred.reason, f"{BARRED[barred.reason]} ({ancestor!r})")
-
-    def _block(self, change: Change, ancestor: str) -> None:
-        reason = self.blocked[ancestor]
-        self.blocked[change.path] = reason
-        conflict = Conflict(change.path, reason, f"its directory {ancestor!r} is not applied")
-        if any(r.path == ancestor for r in self.refused):
-            self.refused.append(conflict)
-        else:
-            self._conflict(change, "blocked", conflict.detail)
-
-    def _conflict(
-        self,
-        change: Change,
-        reason: str,
-        detail: str,
-        *,
-        theirs: Iterable[Step] | None = None,
-        markers: bytes | None = None,
-    ) -> None:
-        path, after = change.path, change.after
-        if self.on_conflict == "theirs" and theirs is not None:
-            self.notes.append(f"{path}: {detail}; theirs is taken")
-            self._take(*theirs)
-            return
-        if self.on_conflict == "markers" and markers is not None and after is not None:
-            self.notes.append(f"{path}: {detail}; written with conflict markers")
-            seen = self.look.seen(path)
-            if seen is not None:
-                step = self._create(path, after, seen)[0]
-                self._take(replace(step, source=Source.MERGED, content=markers, mode=seen.mode & 0o777))
-                return
-        self.blocked[path] = reason
-        if self.on_conflict == "ours":
-            self.notes.append(f"{path}: {detail}; ours is kept")
-        else:
-            ways = (("theirs", theirs is not None), ("markers", markers is not None and after is not None))
-            self.conflicts.append(Conflict(path, reason, detail, tuple(way for way, open_ in ways if open_)))
+            self.conflict(change, barred.reason, f"{BARRED[barred.reason]} ({ancestor!r})")

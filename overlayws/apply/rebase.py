@@ -24,6 +24,7 @@ from overlayws.changes.change import Change
 from overlayws.changes.commits import MOST, Commit, Commits
 from overlayws.changes.contents import Contents
 from overlayws.errors import UntrustedError
+from overlayws.filter.redact import placeholders
 from overlayws.source.entry import Entry, Kind
 
 _PASSING = 20  # commits that are named
@@ -171,7 +172,8 @@ class _Blobs:
                     sides[parent] = (was, _DIRECTORY)
                 between.append(parent)
                 parent = split(parent)[0]
-        return tuple(Change(path, *both) for path, both in sides.items()), _Memory(data)
+        marked = {path for (path, _), content in data.items() if placeholders(content)}
+        return tuple(Change(p, *both, ("secret",) if p in marked else ()) for p, both in sides.items()), _Memory(data)
 
     def __exit__(self, *_: object) -> None:
         return None

@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from overlayws.apply.step import Conflict
 from overlayws.base.manifest import Manifest
@@ -70,16 +70,21 @@ def fold(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
-def twins(changes: Iterable[Change], folds: Callable[[str], bool]) -> set[str]:
+def twins(
+    changes: Iterable[Change], folds: Callable[[str], bool], one: Callable[[Sequence[str]], bool] = lambda paths: False
+) -> set[str]:
     """The paths that will be one path where the file system folds names; also a deleted one with one that is added: to
-    delete it would delete both. ``folds(directory)`` tells whether it does; it is asked only where there are any."""
+    delete it would delete both. ``folds(directory)`` tells whether it does, ``one(paths)`` whether two of them are one
+    already: it may fold letters and no case. Both are asked only where there are any."""
     groups: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
         groups[fold(change.path)].append(change)
     return {
         change.path
         for group in groups.values()
-        if len(group) > 1 and any(c.after is not None for c in group) and folds(split(group[0].path)[0])
+        if len(group) > 1
+        and any(c.after is not None for c in group)
+        and (folds(split(group[0].path)[0]) or one([c.path for c in group]))
         for change in group
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from overlayws.apply.journal import Ground
 from overlayws.apply.moves import at, move, opened, set_attributes, set_xattrs, swap
-from overlayws.apply.record import Move, Record
+from overlayws.apply.record import Move, Node, Record
 from overlayws.beneath import split
 from overlayws.errors import OverlaywsError, UnableError
 
@@ -40,23 +40,24 @@ def drift(path: str) -> DriftError:
 
 def run(ground: Ground, moves: Iterable[Move]) -> None:
     """Carry out moves. Raises DriftError, StepError: the caller rolls back."""
+    moved: dict[int, int] = {}  # inode -> ctime after our own last move of it: another name of it comes later
     for step in moves:
         try:
-            _run(ground, step)
+            _run(ground, step, moved)
         except OSError as error:
             if error.errno in _DRIFT:
                 raise drift(step.path) from error
             raise StepError(step.path, error) from error
 
 
-def _run(ground: Ground, step: Move) -> None:
+def _run(ground: Ground, step: Move, moved: dict[int, int]) -> None:
     parent_path, name = split(step.path)
     parent, stage, slot = ground.directories.open(parent_path), ground.stages[step.stage], str(step.slot)
     if step.old is None:
         move(stage, slot, parent, name)
         return
     now = at(parent, name)
-    if now is None or not step.old.untouched(now):
+    if now is None or not (step.old.untouched(now) or _is_moved(step.old, now, moved)):
         raise drift(step.path)
     if step.op == "rmdir":
         os.rmdir(name, dir_fd=parent)
@@ -80,6 +81,13 @@ def _run(ground: Ground, step: Move) -> None:
         out = at(stage, slot)
         if out is None or not step.old.is_at(out):
             raise drift(step.path)
+        if out.st_nlink > 1:
+            moved[out.st_ino] = out.st_ctime_ns
+
+
+def _is_moved(old: Node, now: os.stat_result, moved: dict[int, int]) -> bool:
+    """Whether nothing but our moves of its other names (hard links) touched it: each rename(2) changes the ctime."""
+    return old.is_at(now) and moved.get(now.st_ino) == now.st_ctime_ns
 
 
 def check_originals(ground: Ground, record: Record) -> None:

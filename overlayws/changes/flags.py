@@ -41,6 +41,17 @@ class HiddenPaths:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._sorted: list[bytes] | None = None
+        self._guarded: list[bytes] | None = None
+
+    def opened(self, path: str, before: int, after: int) -> bool:
+        """Whether the directory ``path``, whose mode was ``before``, is open to more than its owner with ``after``, and
+        something below it is hidden from the program or shown redacted: its own mode may be all that guards it."""
+        if not after & ~before & 0o077:
+            return False
+        if self._guarded is None:
+            hidden = {h.path for h in self._manifest.hidden_below("")}
+            self._guarded = sorted(map(os.fsencode, hidden | self._manifest.redacted()))
+        return _holds_below(self._guarded, os.fsencode(path))
 
     def touched(self, path: str, *, below: bool) -> bool:
         """Whether a hidden path is ``path``, above it, or (if ``below``) below it."""
@@ -55,10 +66,12 @@ class HiddenPaths:
             if _holds(hidden, name[:end]):
                 return True
             end = name.rfind(b"/", 0, end)
-        if below:
-            at = bisect_left(hidden, name + b"/")
-            return at < len(hidden) and hidden[at].startswith(name + b"/")
-        return False
+        return below and _holds_below(hidden, name)
+
+
+def _holds_below(items: list[bytes], name: bytes) -> bool:
+    at = bisect_left(items, name + b"/")
+    return at < len(items) and items[at].startswith(name + b"/")
 
 
 def _holds(items: list[bytes], item: bytes) -> bool:
@@ -84,8 +97,9 @@ def flags(
             found.append("symlink-outside")
         if mode & 0o7000:
             found.append("setuid")
-    gone = before is not None and before.kind is _DIRECTORY and kind is not _DIRECTORY
-    if hidden.touched(path, below=gone):
+    directory = before is not None and before.kind is _DIRECTORY
+    opened = directory and kind is _DIRECTORY and hidden.opened(path, before.mode if before else 0, mode)
+    if opened or hidden.touched(path, below=directory and kind is not _DIRECTORY):
         found.append("hidden-original")
     if content.binary:
         found.append("binary")

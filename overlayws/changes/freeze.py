@@ -16,16 +16,16 @@ changed is an error, never another change.
 from __future__ import annotations
 
 import os
-import secrets
-from hashlib import sha256
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from overlayws.base.manifest import Manifest
 from overlayws.changes.bounds import WHOLE
+from overlayws.changes.capture import keep, private
 from overlayws.changes.change import ChangeSet
 from overlayws.changes.contents import TreeContents
-from overlayws.changes.frozen import LARGE, MANIFEST, PACK, manifest_lines
+from overlayws.changes.frozen import LARGE, PACK, manifest_lines
 from overlayws.changes.marking import marked
 from overlayws.changes.program_git import LISTING, gather
 from overlayws.changes.scan import scan
@@ -34,8 +34,6 @@ from overlayws.layer.mount import Layer
 from overlayws.source.entry import Kind
 from overlayws.source.remove import remove_tree
 
-_MAKING = ".making-"
-
 
 def freeze(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool, store: Path) -> str:
     """Scan ``layer`` (see ``scan``), which nobody uses any more, and keep what was found below ``store``; its id.
@@ -43,11 +41,9 @@ def freeze(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool
     The captures that were there stay (``drop_others``). What could not be read is in the change set's problems.
     Raises OSError (no space), ManifestError, UntrustedError if the upperdir changes meanwhile.
     """
-    making = store / f"{_MAKING}{os.getpid()}-{secrets.token_hex(4)}"
-    store.mkdir(mode=0o700, exist_ok=True)
-    making.mkdir(mode=0o700)
-    try:
-        with open(making / PACK, "xb", opener=_private, buffering=1 << 18) as pack:
+
+    def fill(making: Path) -> Iterable[bytes]:
+        with open(making / PACK, "xb", opener=private, buffering=1 << 18) as pack:
             packing = _Packing(pack)
             changeset = scan(layer, manifest, xattr_prefix, own_git=own_git, keep=packing.keep, secrets=Secrets())
             changeset = marked(changeset, manifest)
@@ -55,21 +51,9 @@ def freeze(layer: Layer, manifest: Manifest, xattr_prefix: str, *, own_git: bool
         repository = gather(layer, xattr_prefix, making) if own_git else None
         if repository is not None:
             (making / LISTING).write_bytes(repository)
-        digest = sha256()
-        with open(making / MANIFEST, "xb", opener=_private) as out:
-            for line in manifest_lines(changeset, packing.offsets, repository):
-                digest.update(line)
-                out.write(line)
-            out.flush()
-            os.fsync(out.fileno())
-        final = store / digest.hexdigest()
-        # The same changes again: what was there may be damaged, what was just made is not.
-        remove_tree(final)
-        os.rename(making, final)
-    except BaseException:
-        remove_tree(making)
-        raise
-    return final.name
+        return manifest_lines(changeset, packing.offsets, repository)
+
+    return keep(store, fill)
 
 
 def drop_others(store: Path, capture: str) -> None:
@@ -110,9 +94,5 @@ def _copy_large(layer: Layer, changeset: ChangeSet, target: Path) -> None:
     target.mkdir(mode=0o700)
     with TreeContents(layer.upperdir) as upper:
         for digest, change in wanted.items():
-            with open(target / digest, "xb", opener=_private) as out:
+            with open(target / digest, "xb", opener=private) as out:
                 upper.clone(change.path, out.fileno())
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

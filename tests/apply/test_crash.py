@@ -178,3 +178,19 @@ def test_kill_before_every_call_of_the_recover_of_an_undo(case: Case) -> None:
         settle(case, before, after)
         if how == "unreached":
             break
+
+
+@pytest.mark.parametrize("number", [None, errno.ENOSPC])
+def test_several_names_of_one_file_are_all_before_or_all_after(number: int | None, tmp_path: Path) -> None:
+    names = ("a", "b", "d/c", "gone", "d/gone")
+    case = make_case(tmp_path, dict.fromkeys(names, "one\n"), {"a": "1\n", "b": "2\n", "d/c": "3\n"})
+    for name in names[1:]:
+        (case.workspace / name).unlink()
+        os.link(case.workspace / "a", case.workspace / name)
+    before, after = snapshot(case.workspace), tree(case.theirs)
+    for nth in itertools.count(1):
+        how = in_child(lambda: case.apply(), nth, *([number] if number else []))
+        settle(case, before, after)
+        if how == "unreached":
+            break
+    assert nth > 30

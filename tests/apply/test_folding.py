@@ -125,6 +125,24 @@ def test_what_the_user_made_meanwhile_is_not_replaced_by_its_twin(folded: Folded
     assert reasons(case.plan(on_conflict="theirs")) == {"makefile": "twins", COMPOSED: "twins"}
 
 
+def test_a_rename_of_letters_alone_loses_nothing_where_only_they_fold(folded: Folded) -> None:
+    base = {f"d/{COMPOSED}": "c\n", "x": "x\n", f"{COMPOSED}s/in": "i\n"}
+    theirs = {f"d/{DECOMPOSED}": "c\n", "x": "2\n", f"{DECOMPOSED}s/in": "i\n"}
+    case = folded(base, theirs, only="letters")
+    plan = case.plan(on_conflict="theirs")
+    assert {p for p, why in reasons(plan).items() if why == "twins"} == {c.path for c in case.changes} - {"x"}
+    journal = case.execute(plan, skip_refused=True)
+    assert tree(case.workspace) == {**tree(case.base), "x": tree(case.theirs)["x"]}
+    case.undo(journal)
+
+
+def test_hard_links_with_names_that_are_alike_are_no_twins(tmp_path: Path) -> None:
+    case = make_case(tmp_path, {COMPOSED: "c\n", DECOMPOSED: "c\n"}, {COMPOSED: "1\n", DECOMPOSED: "2\n"})
+    (case.workspace / DECOMPOSED).unlink()
+    os.link(case.workspace / COMPOSED, case.workspace / DECOMPOSED)
+    assert not case.plan(on_conflict="theirs").refused
+
+
 def test_letters_alone_that_fold_are_found_when_they_meet(folded: Folded) -> None:
     """A file system that takes no case for another, but one letter for two: nothing tells before the second is made."""
     case = folded({"x": "x\n"}, {"x": "2\n", COMPOSED: "1\n", DECOMPOSED: "2\n"}, only="letters")

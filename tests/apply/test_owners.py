@@ -8,8 +8,32 @@ from pathlib import Path
 
 import pytest
 
+from overlayws.apply.transaction import DriftError
 from tests.apply.build import Case, make_case, snapshot, tree
 from tests.trees import Dir, File
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_several_names_of_one_file_are_changed_and_come_back_together(edit: bool, tmp_path: Path) -> None:
+    names = ("a", "b", "d/c", "gone", "d/gone")
+    base = dict.fromkeys(names, "one\n")
+    case = make_case(tmp_path, {**base, "x": "x\n"}, {"a": "1\n", "b": "2\n", "d/c": "3\n", "x": "y\n"})
+    for name in names[1:]:
+        (case.workspace / name).unlink()
+        os.link(case.workspace / "a", case.workspace / name)
+    before = snapshot(case.workspace)
+    plan = case.plan(on_conflict="theirs")
+    if edit:  # between the plan and the apply, through one of them
+        (case.workspace / "d/c").write_text("mine\n")
+        before = snapshot(case.workspace)
+        with pytest.raises(DriftError):
+            case.execute(plan)
+    else:
+        journal = case.execute(plan)
+        assert tree(case.workspace) == tree(case.theirs)
+        case.undo(journal)
+    assert snapshot(case.workspace) == before
+    assert os.stat(case.workspace / "gone").st_nlink == len(names)
 
 
 def test_the_other_name_of_a_hard_linked_file_is_unchanged(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from overlayws.apply.step import Action, Source
 from overlayws.changes.change import Change
 from overlayws.errors import UsageError
 from overlayws.filter.redact import placeholder
-from tests.apply.build import Case, entry, make_case, reasons, snapshot, tree
+from tests.apply.build import Case, added, entry, make_case, reasons, snapshot, tree
 from tests.trees import Dir, File, Symlink, make_tree
 
 TEXT = "".join(f"line {n}\n" for n in range(20))
@@ -135,7 +135,58 @@ def test_a_redacted_file_can_be_deleted_unless_it_was_edited(tmp_path: Path) -> 
     assert reasons(case.plan()) == {"f": "edited"}
 
 
-def _again(case: Case) -> Case:
+def test_a_redacted_file_that_nobody_edited_is_not_said_to_be_edited(tmp_path: Path) -> None:
+    case = make_case(tmp_path, {"f": "token = s3cret\n"}, {"f": Symlink("elsewhere")})
+    (case.base / "f").write_text("token = redacted\n")
+    case = _again(case)
+    for how in ("fail", "theirs", "markers"):
+        (conflict,) = case.plan(on_conflict=how).conflicts
+        assert (conflict.reason, conflict.choices) == ("redacted", ())
+        assert "edited" not in conflict.detail and "secrets in it were hidden" in conflict.detail
+
+
+@pytest.mark.parametrize("what", ["hidden", "redacted", "nothing"])
+def test_a_directory_that_guards_a_secret_is_not_opened_without_a_word(tmp_path: Path, what: str) -> None:
+    base = {"d": Dir(0o700), "d/e": Dir(), "d/e/f": "token = s3cret\n"}
+    case = make_case(tmp_path, base, {**base, "d": Dir(0o755)}, {"d/e/.env": "KEY=1\n"} if what == "hidden" else None)
+    if what == "redacted":
+        (case.base / "d/e/f").write_text("token = redacted\n")
+        (case.theirs / "d/e/f").write_text("token = redacted\n")
+        case = _again(case, "d/e/f")
+    notes = case.plan().notes
+    said = "d: opened to others (0700 -> 0755), and what is hidden from the program is in it"
+    assert notes == ((said,) if what != "nothing" else ())
+    case.apply()
+    assert case.plan().notes == ()  # it is open now
+
+
+def test_a_placeholder_that_is_written_literally_is_told_with_its_line(tmp_path: Path) -> None:
+    mark, other = (placeholder(secret, b"key").decode() for secret in (b"s3cret", b"t4cret"))
+    shown = f"token = {mark}\n"
+    case = make_case(
+        tmp_path,
+        {"f": "token = s3cret\n", "has": f"x\n{other}\n"},
+        {
+            "f": f"{shown}more\n", "copy": f"one\n{shown}two\n{other} {mark}\n", "wide": f"\n{mark}\n".encode("utf-16"),
+            "has": f"x\n{other}\nedited\n", "odd\nname": shown, "many": shown * 9,
+        },
+    )  # fmt: skip
+    (case.base / "f").write_text(shown)
+    case = _again(case)
+    assert not case.plan().notes  # without the flag a content is not read for it
+    case = replace(case, changes=tuple(replace(c, flags=("secret",)) for c in case.changes))
+    assert set(case.plan().notes) == {
+        "copy: placeholders are written literally, in lines 2, 4: the secret is not put there",
+        "many: placeholders are written literally, in lines 1, 2, 3, 4, 5 and 4 more: the secret is not put there",
+        "odd\nname: a placeholder is written literally, in line 1: the secret is not put there",
+        "wide: a placeholder is written literally, in line 2: the secret is not put there",
+    }
+    flood = tuple(replace(added(case, f"n{n}", shown.encode()), flags=("secret",)) for n in range(50))
+    notes = case.plan(flood).notes
+    assert len(notes) == 21 and notes[-1] == "placeholders are written literally to more paths"
+
+
+def _again(case: Case, redacted: str = "f") -> Case:
     """The case with its manifest and changes made anew from what the base has now."""
     from overlayws.base.manifest import Recorded
     from overlayws.base.manifest_write import write_manifest
@@ -144,7 +195,7 @@ def _again(case: Case) -> Case:
 
     case.manifest.unlink()
     recorded = [
-        Recorded(path, entry(case.base / path), Stamp.of(os.lstat(case.workspace / path)), redacted=path == "f")
+        Recorded(path, entry(case.base / path), Stamp.of(os.lstat(case.workspace / path)), redacted=path == redacted)
         for path in paths(case.base)
     ]
     write_manifest(case.manifest, recorded, [], [])

@@ -12,6 +12,7 @@ import pytest
 
 from overlayws.base.manifest import Manifest
 from overlayws.changes import freeze as module
+from overlayws.changes.capture import keep_nothing
 from overlayws.changes.change import ChangeSet
 from overlayws.changes.freeze import drop_others, freeze
 from overlayws.changes.frozen import DamagedCapture, thaw
@@ -49,6 +50,18 @@ def read_all(store: Path, capture: str) -> dict[str, bytes]:
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
     return make_case(tmp_path, BASE, UPPER)
+
+
+@pytest.mark.parametrize("tree", [{}, BASE, {**BASE, ".git/refs/heads/main": "0" * 40 + "\n"}])
+def test_the_capture_of_a_session_in_which_nothing_ran_is_that_of_an_empty_upperdir(
+    tree: dict[str, object], tmp_path: Path
+) -> None:
+    case = make_case(tmp_path, tree, {})
+    captures = {}
+    for name, capture in (("looked", frozen(case, tmp_path / "looked")), ("not", keep_nothing(tmp_path / "not"))):
+        captures[name] = capture, read_tree(tmp_path / name)
+    assert captures["looked"] == captures["not"]
+    assert read_all(tmp_path / "not", captures["not"][0]) == {}
 
 
 def test_what_is_read_back_is_what_the_scan_found(case: Case, tmp_path: Path) -> None:

@@ -199,6 +199,20 @@ def test_a_file_made_where_a_hidden_one_is_says_so(tmp_path: Path) -> None:
     assert {p for p, c in changes.items() if "hidden-original" in c.flags} == {"d/.env", "k", "k/in"}
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (0o700, 0o755, True), (0o700, 0o711, True), (0o750, 0o770, True), (0o755, 0o700, False), (0o500, 0o700, False),
+        (0o755, 0o755, False),
+    ],
+)  # fmt: skip
+def test_a_directory_opened_over_what_is_hidden_says_so(tmp_path: Path, before: int, after: int, said: bool) -> None:
+    base: dict[str, Node] = {"d": Dir(before), "d/in": Dir(), "d/in/x": "x\n", "d-other": Dir(before)}
+    upper: Upper = {"d": Dir(after), "d-other": Dir(after), "d/in/x": "y\n"}
+    changes = {c.path: c for c in make_case(tmp_path, base, upper, hidden=("d/in/.env",)).scan().changes}
+    assert {p for p, c in changes.items() if "hidden-original" in c.flags} == ({"d"} if said else set())
+
+
 def test_what_the_base_was_is_told_from_the_manifest_where_it_knows(tmp_path: Path) -> None:
     base = {"edited": "before\n", "same": "x\n", "gone": "y\n", "d/moved": "z\n", "bin": b"\0"}
     gone = {"gone": Whiteout(), "d/moved": Whiteout()}
