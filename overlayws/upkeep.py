@@ -132,13 +132,16 @@ def captured(session: Session, *, state: str) -> Session:
 
     Raises UnableError (no space), UntrustedError for a damaged base.
     """
-    from overlayws.changes.freeze import freeze
-
-    prefix = backend_of(session).XATTR_PREFIX
     try:
+        if state == "new":
+            from overlayws.changes.capture import keep_nothing
+
+            return replace(session, state=state, doing="", capture=keep_nothing(session.captures))
+        from overlayws.changes.freeze import freeze
+
+        prefix = backend_of(session).XATTR_PREFIX
         with manifest_of(session) as manifest:
-            if state != "new":
-                fsync_path(session.manifest)
+            fsync_path(session.manifest)
             capture = freeze(session.layer, manifest, prefix, own_git=session.own_git, store=session.captures)
     except OSError as error:
         raise UnableError(
@@ -256,15 +259,28 @@ def seen(store: Store, session: Session) -> Session:
 
 def finished(store: Store, *, damaged: bool = False, held: str = "") -> list[str]:
     """The names of the sessions that ``gc`` may remove: applied, discarded, and on request those that can be neither
-    read nor recovered. ``held`` is one whose lock the caller has."""
+    read nor recovered. ``held`` is one whose lock the caller has.
+
+    A session whose engine may have a container of it and does not answer (``owing``) stays, but on request: with it
+    the note would be gone of what is to be removed there.
+    """
     sessions, broken = store.all()
-    names = [s.name for s in sessions if s.state in ("applied", "discarded") and not s.doing]
+    names = [
+        s.name
+        for s in sessions
+        if s.state in ("applied", "discarded") and not s.doing and (damaged or not os.path.lexists(s.owed))
+    ]
     if damaged:
         names += [error.session for error in broken]
         names += [
             s.name for s in sessions if s.doing and (s.name == held or not store.is_locked(s))
         ]  # ``recover`` could not help
     return sorted(names)
+
+
+def owing(store: Store) -> list[Session]:
+    """The finished sessions that ``gc`` leaves because their engine could not be asked to remove what it has."""
+    return [s for s in store.all()[0] if s.state in ("applied", "discarded") and os.path.lexists(s.owed)]
 
 
 def gc(store: Store, names: Sequence[str], *, damaged: bool = False, talk: Talk = SILENT) -> list[str]:

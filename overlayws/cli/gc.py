@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from overlayws import upkeep
@@ -24,6 +26,13 @@ def gc_command(damaged: bool, yes: bool) -> int:
     """
     store = opened()
     names = upkeep.finished(store, damaged=damaged)
+    for session in upkeep.owing(store):
+        what = f"session {session.name}: its engine does not answer and may have a container of it"
+        if damaged:
+            label = shlex.quote(f"label=overlayws.session={session.directory}")
+            warn(f"{what}: later docker rm --force $(docker ps -aq --filter {label})")
+        else:
+            warn(f"{what}: it is left (start the engine again, or --damaged)")
     if not names and (bases := upkeep.drop_bases(store)):
         say(f"removed {len(bases)} unused base{'' if len(bases) == 1 else 's'}")
         return 0

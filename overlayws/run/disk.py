@@ -47,17 +47,25 @@ def limiting(mount: Mount, limits: Limits, *, in_memory: bool) -> tuple[Gauge | 
         return None, "", ()
     if mount.space is not None:
         return Gauge(mount.space, limits.room), "enforced", ()
-    if in_memory:  # which is of that size (memory.py); what comes out of it is counted
-        return Watch(mount, limits), "enforced", ()
+    if in_memory:  # which is of that size (memory.py)
+        counted = Watch(mount, limits, ends=False)
+        if not limits.inodes:
+            return counted, "enforced", ()
+        said = "the files are counted before and after the command: changes are in the sandbox's memory"
+        return counted, "watched", (f"--disk is enforced for the size, not for the number of files: {said}",)
     return Watch(mount, limits), "watched", (f"--disk is watched, not enforced: {mount.unbounded}",)
 
 
 class Watch:
     """The limit of one run. ``reached``: what was, or ""."""
 
-    def __init__(self, mount: Mount, limits: Limits) -> None:
-        """Raises NotStartedError where there is no room from the beginning."""
-        self._limits = limits
+    def __init__(self, mount: Mount, limits: Limits, *, ends: bool = True) -> None:
+        """``ends``: a run is looked at, and ended. Else only what is there before it and after it is: where what is
+        written takes memory meanwhile, to end the run at the moment of saving would lose all of it.
+
+        Raises NotStartedError where there is no room from the beginning.
+        """
+        self._limits, self._ends = limits, ends
         # Of the backend copy there is no upperdir meanwhile: what it copied is counted, and taken off.
         self._top = mount.merged if mount.layer is None else mount.layer.upperdir
         self._before = usage(self._top) if mount.layer is None else Usage()
@@ -76,6 +84,9 @@ class Watch:
     @contextmanager
     def watching(self, end: Callable[[], None]) -> Iterator[None]:
         """Look at it from another thread while the context is open; ``end`` is called once, when there is too much."""
+        if not self._ends:
+            yield
+            return
 
         def look(over: threading.Event) -> None:
             while True:
@@ -108,7 +119,7 @@ class Watch:
             self._first = self._first or found
             # Files without a name: looked for only where the file system lost more than what is seen explains.
             lost = self._free - _free(self._top) - (found.size - self._first.size)
-            if lost > self._limits.disk:
+            if self._ends and lost > self._limits.disk:
                 unnamed = held(self.others())
                 found = replace(found, size=found.size + unnamed.size)
                 # Others take room on the file system too: only who hides something is suspected.

@@ -99,7 +99,7 @@ def prepared(spec: RunSpec, mount: Mount, runtime: Runtime | None = None) -> Ite
             return _concluded(client, made, result)
 
         notices = runtime.notices(spec.limits) if runtime else ()
-        yield Prepared(launch, (), conclude, notices, lambda: leftovers.members(made))
+        yield Prepared(launch, (), conclude, notices, lambda: leftovers.members(made), lambda: leftovers.cut_down(made))
 
 
 def _check_tools(spec: RunSpec, socket: str) -> None:

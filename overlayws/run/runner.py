@@ -90,8 +90,9 @@ def run(
                 stack.callback(remove_tree, Path(home))
                 launch = replace(launch, env={**launch.env, "HOME": home})
             result = start(
-                launch, enter=prepared.enter, timeout=spec.timeout, terminal=spec.terminal, quiet=False, watch=watch
-            )
+                launch, enter=prepared.enter, timeout=spec.timeout, terminal=spec.terminal, quiet=False, watch=watch,
+                cut_down=prepared.cut_down,
+            )  # fmt: skip
         except NotStartedError as error:
             try:
                 check_entered(mount)
@@ -113,8 +114,10 @@ def start(
     terminal: bool = False,
     quiet: bool = True,
     watch: Watch | Gauge | None = None,
+    cut_down: Callable[[], None] = lambda: None,
 ) -> RunResult:
     """Carry out ``launch`` under a supervisor and wait for its end; ``quiet``: on /dev/null, signals not forwarded.
+    ``watch`` may end it: by the supervisor, and where that takes long also by ``cut_down``.
 
     Raises NotStartedError, RunLost.
     """
@@ -145,7 +148,7 @@ def start(
         if pty is not None:
             pty.close_slave()
         try:
-            with _forwarding(ours, quiet), watch.watching(_killer(ours)) if watch else nullcontext():
+            with _forwarding(ours, quiet), watch.watching(_killer(ours, cut_down)) if watch else nullcontext():
                 said = _converse(ours, _plan(launch, timeout), listen)
         finally:
             ours.close()  # whatever happened here: at the end of this socket the supervisor ends everything
@@ -273,8 +276,12 @@ def _orders(control: socket.socket) -> Callable[[str, int], None]:
     return order
 
 
-def _killer(control: socket.socket) -> Callable[[], None]:
-    return lambda: _orders(control)("kill", signal.SIGKILL)
+def _killer(control: socket.socket, cut_down: Callable[[], None]) -> Callable[[], None]:
+    def kill() -> None:
+        _orders(control)("kill", signal.SIGKILL)
+        cut_down()
+
+    return kill
 
 
 @contextmanager

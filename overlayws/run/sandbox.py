@@ -14,6 +14,7 @@ from overlayws.run.limits import Limits
 # What a sandbox executes as the command: it says on descriptor 4 that the sandbox stands, gives the command the
 # real standard error (until then descriptor 2 collects what the sandbox itself complains of) and becomes the
 # command. A shell, because its `exec` has the statuses 126 and 127 and runs a script without a "#!" line.
+STDERR, STARTED = 3, 4
 EXEC = ("/bin/sh", "-c", 'echo >&4; exec 2>&3 3>&- 4>&-; exec "$@"', "overlayws")
 
 
@@ -80,6 +81,7 @@ class Prepared:
     concluded: Callable[[RunResult], RunResult] = lambda result: result  # what only the sandbox knows of the end
     notices: tuple[str, ...] = ()  # what the user must know: limits that are not enforced
     others: Callable[[], Iterable[int]] = lambda: ()  # processes of the run that are no descendants of ours
+    cut_down: Callable[[], None] = lambda: None  # kills those, sooner than who owns them does when asked
 
 
 class Sandbox(Protocol):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 from pathlib import Path
 
-from overlayws.errors import UsageError
+from overlayws.errors import UnableError, UsageError
 
 
 def default_home() -> Path:
@@ -23,6 +24,17 @@ def user_config() -> Path:
     from platformdirs import user_config_path
 
     return user_config_path("overlayws")
+
+
+def check_names() -> None:
+    """Raises UnableError where this process does not take the names of files for UTF-8, as rules and manifests do: a
+    rule would then hide nothing of what it names."""
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8":
+        raise UnableError(
+            f"names of files are taken for {encoding} in this process, not for UTF-8",
+            hint="start Python with PYTHONUTF8=1 in the environment, or in a locale with UTF-8",
+        )
 
 
 def checked_workspace(path: Path, state: Path) -> Path:

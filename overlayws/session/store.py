@@ -19,6 +19,7 @@ from overlayws.atomic import fsync_path, write_atomic
 from overlayws.errors import OverlaywsError, UnableError, UsageError
 from overlayws.locking import flock
 from overlayws.session.names import checked, invent
+from overlayws.session.places import check_names
 from overlayws.session.record import DamagedSession, from_bytes, to_bytes
 from overlayws.session.session import Session
 from overlayws.source.remove import remove_tree
@@ -41,6 +42,8 @@ class Store:
     """The sessions below ``home``, a directory with mode 0700 that is made when first written."""
 
     def __init__(self, home: Path) -> None:
+        """Raises UnableError in a process where names of files are not UTF-8."""
+        check_names()
         self.home = home.absolute()
         self.sessions = self.home / "sessions"
 
@@ -303,11 +306,12 @@ def probing(home: Path, prefix: str) -> Iterator[Path]:
 
 
 def _swept_probe(path: Path) -> list[Path]:
+    locked = os.path.lexists(path / _PROBE_LOCK)
+    if not locked and time.time() - path.lstat().st_mtime <= _PROBE_AGE:
+        return []  # a backend's, ours perhaps
     from overlayws.run.leftovers import clean
 
-    if not os.path.lexists(path / _PROBE_LOCK):
-        if time.time() - path.lstat().st_mtime <= _PROBE_AGE:
-            return []
+    if not locked:
         clean(path / _OUTSIDE)
         remove_tree(path)
         return [path]

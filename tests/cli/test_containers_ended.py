@@ -6,14 +6,17 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from overlayws.run.leftovers import cut_down
 from tests.cli.conftest import Program
-from tests.cli.containers import ISOLATED, environment, sandbox
+from tests.cli.containers import ISOLATED, client, environment, ours, sandbox
 from tests.cli.test_terminals import Person
 
 pytestmark = pytest.mark.docker
+__all__ = ["client"]  # a fixture
 
 
 @pytest.mark.parametrize("kind", ISOLATED)
@@ -59,6 +62,23 @@ def test_a_time_limit_ends_a_container_that_ignores_it(kind: str, overlayws: Pro
     overlayws("start", "--name", "s", *words, env=environment(kind), code=124)
     assert time.monotonic() - began < 20
     assert overlayws("diff", "s", "--name-status").out == b"A\tnew\n"
+
+
+ENGINES = ["docker", pytest.param("gvisor", marks=[pytest.mark.gvisor, pytest.mark.root])]  # gVisor's are root's
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_what_runs_in_a_container_is_cut_down_before_its_engine_is_asked(
+    kind: str, overlayws: Program, client: Any
+) -> None:
+    """Under any name: the engine's own process beside the container is spared by where it is, not by its name."""
+    script = "cp $(command -v sleep) containerd-shim; echo ready; exec ./containerd-shim 100"
+    child = overlayws.ready("start", "--name", "s", *sandbox(kind), "--", "sh", "-c", script, env=environment(kind))
+    (container,) = ours(client, overlayws)[:1]
+    cut_down(container)
+    child.communicate(timeout=60)  # less than its sleep
+    assert child.returncode == 137
+    assert overlayws("diff", "s", "--name-status").out == b"A\tcontainerd-shim\n"
 
 
 # The engine's answer, as it is when it hears of a container's end before it hears why.

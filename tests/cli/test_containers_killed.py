@@ -118,10 +118,14 @@ def what_the_engine_still_knows_is_removed_when_it_is_back(overlayws: Program, p
     env = {"DOCKER_HOST": f"unix://{place}/socket"}
     owed = overlayws.session("s") / "owed"
     assert overlayws("list", env=env).err == "" and owed.exists()
+    overlayws("discard", "s", "--yes", env=env)
+    done = overlayws("gc", "--yes", env=env)
+    assert "warning: session s: its engine does not answer" in done.err and owed.exists()
     with engine_again(place) as client:
         assert len(ours(client, overlayws)) == 1, "the engine kept nothing that could be removed"
         overlayws("list", env=env)
         assert ours(client, overlayws) == [] and not owed.exists()
+        assert "removed s" in overlayws("gc", "--yes", env=env).err
 
 
 @pytest.mark.root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,27 @@ def test_an_interrupt_before_the_command_began_has_lost_nothing(overlayws: Progr
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130 and b"did not come back" not in err, err
     assert changed(overlayws) == "A\tone\n" and state(overlayws) == "captured"
+
+
+def test_the_size_is_enforced_and_the_number_of_files_is_not_which_is_said(overlayws: Program, tmp_path: Path) -> None:
+    script = "i=0; while [ $i -lt 1500 ]; do : > f$i; i=$((i+1)); done; dd if=/dev/zero of=big bs=1M count=99; echo $?"
+    command = [*START, "--disk", "8m,1024", "--", "sh", "-c", script]
+    child = overlayws.started(*command, env=ENV)
+    # Somebody else takes as much of the disk meanwhile, and that is not the program's fault.
+    with open(tmp_path / "of-others", "wb") as file:
+        while child.poll() is None:
+            file.write(os.urandom(1 << 20) if file.tell() < 100 << 20 else b"")
+            file.flush()
+            time.sleep(0.02)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0 and out in (b"1\n", b"153\n"), err  # ENOSPC; or SIGXFSZ, of a single file
+    assert b"enforced for the size, not for the number of files" in err and b"limit of 1,024 files was reached" in err
+    (run,) = json.loads(overlayws("status", "s", "--json").out)["runs"]
+    assert run["disk"] == "watched" and run["exit_code"] == 0
+    assert changed(overlayws).count("A\tf") == 1500
+    assert "1,024 files" in overlayws("run", "s", "--", "true", env=ENV, code=125).error
+    overlayws("start", "--name", "t", *START[3:], "--disk", "8m", "--", "true", env=ENV)
+    assert json.loads(overlayws("status", "t", "--json").out)["runs"][0]["disk"] == "enforced"
 
 
 def test_a_crash_of_the_sandbox_keeps_what_was_before(overlayws: Program) -> None:

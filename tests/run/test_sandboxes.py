@@ -122,7 +122,7 @@ def test_an_unknown_sandbox_is_wrong_usage() -> None:
 
 @pytest.fixture
 def fresh_search() -> None:
-    bwrap._find.cache_clear()
+    bwrap._answers.clear()
 
 
 def test_a_machine_without_bwrap_says_what_to_install(monkeypatch: pytest.MonkeyPatch, fresh_search: None) -> None:
@@ -130,7 +130,7 @@ def test_a_machine_without_bwrap_says_what_to_install(monkeypatch: pytest.Monkey
     try:
         assert "install bubblewrap" in (bwrap.unusable() or "")
     finally:
-        bwrap._find.cache_clear()
+        bwrap._answers.clear()
 
 
 @pytest.mark.bwrap
@@ -140,15 +140,15 @@ def test_a_bwrap_that_does_not_work_is_passed_over(
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho bwrap: Unknown option --disable-userns >&2\nexit 1\n")
     broken.chmod(0o755)
-    real = bwrap_program.candidates()
+    real = list(bwrap_program.candidates())
     try:
         monkeypatch.setattr(bwrap, "candidates", lambda: [str(broken), *real])
         assert bwrap.unusable() is None and bwrap.launch(SPEC, MERGED).program == real[0]
-        bwrap._find.cache_clear()
+        bwrap._answers.clear()
         monkeypatch.setattr(bwrap, "candidates", lambda: [str(broken)])
         assert "Unknown option --disable-userns" in (bwrap.unusable() or "")
     finally:
-        bwrap._find.cache_clear()
+        bwrap._answers.clear()
 
 
 def test_the_packaged_bwrap_is_found_without_importing_it() -> None:

@@ -39,6 +39,21 @@ def test_one_session_that_cannot_be_read_does_not_stop_the_others_and_gc_removes
     assert upkeep.gc(store, upkeep.finished(store, damaged=True), damaged=True) == ["odd"]
 
 
+def test_a_session_whose_engine_has_something_of_it_is_kept_until_that_is_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state")
+    for name in ("owes", "done"):
+        saved(store, name, "applied")
+    owes = store.load("owes")
+    owes.owed.write_text('{"engine": "/nowhere/docker.sock"}\n')
+    upkeep.recover(store)  # nobody answers
+    assert owes.owed.exists() and [s.name for s in upkeep.owing(store)] == ["owes"]
+    assert upkeep.finished(store) == ["done"]
+    said: list[str] = []
+    assert upkeep.gc(store, ["owes", "done"], talk=upkeep.Talk(warning=said.append)) == ["done"]
+    assert store.names() == ["owes"] and len(said) == 1
+    assert upkeep.gc(store, upkeep.finished(store, damaged=True), damaged=True) == ["owes"]
+
+
 def test_a_session_that_is_just_being_made_is_not_swept_before_it_is_locked(tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
     store.prepare()
