@@ -21,6 +21,9 @@ _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
 _SYS_OPENAT2 = 437  # the same number on every architecture (openat2(2) is younger than the common table)
 
+# Of a path that was there: it is gone, or a component of it is something else by now.
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long

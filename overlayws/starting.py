@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 from overlayws.errors import OverlaywsError, UnableError, UsageError
 from overlayws.run.limits import Limits
 from overlayws.session.config import policy, settings
-from overlayws.session.places import checked_workspace, user_config
+from overlayws.session.places import check_names, checked_workspace, user_config
 from overlayws.session.session import BASES, KEPT_IN, Run, Session
 from overlayws.session.store import Store
 from overlayws.upkeep import SILENT, Talk, captured, default_store, drop_bases, recover, shelf_of
 
 if TYPE_CHECKING:
-    from overlayws.base.build import Base
+    from overlayws.base.explain import Explained
     from overlayws.base.judge import Judge
+    from overlayws.base.making import Base
     from overlayws.base.preview import Preview
     from overlayws.layer.room import Room
     from overlayws.run.sandbox import RunResult, RunSpec
@@ -71,9 +72,9 @@ def start(
     """
     from overlayws import live
     from overlayws.filter.contents import Inspector
-    from overlayws.layer.all_backends import choose as choose_backend
+    from overlayws.layer.all_backends import choosing as choosing_backend
     from overlayws.run.all_sandboxes import CONTAINERS
-    from overlayws.run.all_sandboxes import choose as choose_sandbox
+    from overlayws.run.all_sandboxes import choosing as choosing_sandbox
 
     store = store or default_store()
     confinement = confinement or Confinement()
@@ -82,16 +83,25 @@ def start(
     root = checked_workspace(Path(workspace), store.home)
     confinement.limits.check()
     store.prepare()
-    recover(store, talk=talk)
-    judge = _judge(root, ignore_files, hide, show, gitignore)
-    opinion = settings().gitleaks
-    opinion = "warn" if gitleaks and opinion == "off" else opinion
-    if base not in BASES:
-        raise UsageError(f"no base is called {base!r}", hint=f"one of: {', '.join(BASES)}")
-    if base == "live":
-        live.check_backend(backend)
-    backend_name, _, passed_over = choose_backend(backend, store.home, live.BACKENDS if base == "live" else None)
-    sandbox_name, _, also_passed_over = choose_sandbox(confinement.sandbox)
+    among = live.BACKENDS if base == "live" else None
+    with (
+        choosing_backend(backend, store.home, among) as try_backend,
+        choosing_sandbox(confinement.sandbox) as try_sandbox,
+    ):
+        # What they try goes on beside all this; nothing else is made before the answers.
+        recover(store, talk=talk)
+        judge = _judge(root, ignore_files, hide, show, gitignore)
+        opinion = settings().gitleaks
+        opinion = "warn" if gitleaks and opinion == "off" else opinion
+        if base not in BASES:
+            raise UsageError(f"no base is called {base!r}", hint=f"one of: {', '.join(BASES)}")
+        if base == "live":
+            live.check_backend(backend)
+        shelf = shelf_of(store)
+        import overlayws.changes.capture  # noqa: F401 (of ``captured``: loaded while they go on, and not afterwards)
+
+        backend_name, _, passed_over = try_backend()
+        sandbox_name, _, also_passed_over = try_sandbox()
     if (confinement.image or confinement.workdir_at) and sandbox_name == "none":
         raise UsageError("--image and --workdir-at are nothing without a sandbox", hint="--sandbox docker")
     if confinement.read_only and sandbox_name == "none":
@@ -114,7 +124,6 @@ def start(
     talk.notice(f"backend {backend_name}, sandbox {sandbox_name}")
     # A commit reads every file, which a live base is there to avoid: only on request.
     own_git = git == "fresh" or (git == "auto" and base == "copy" and (root / ".git").exists())
-    shelf = shelf_of(store)
     waiting = f"waiting for another start on {root}"
     # Held until the session is saved: gc must not take the base away before.
     with writing(store), shelf.locked(root, lambda: talk.notice(waiting)), store.creating(name) as (final, scratch):
@@ -257,8 +266,23 @@ def explain(
     talk: Talk = SILENT,
 ) -> list[tuple[str, str, str]]:
     """(path, verdict, why) for paths relative to ``workspace``, as ``start`` would decide now: ``visible``,
-    ``redacted``, ``hidden`` or ``blocked``."""
-    from overlayws.base.explain import explain as explain_paths
+    ``redacted``, ``hidden`` or ``blocked``. See ``explained`` for the rules themselves."""
+    found = explained(workspace, paths, ignore_files=ignore_files, hide=hide, show=show, gitignore=gitignore, talk=talk)
+    return [(one.path, one.verdict, one.why) for one in found]
+
+
+def explained(
+    workspace: Path,
+    paths: Sequence[str],
+    *,
+    ignore_files: Sequence[Path] = (),
+    hide: Sequence[str] = (),
+    show: Sequence[str] = (),
+    gitignore: bool = False,
+    talk: Talk = SILENT,
+) -> list[Explained]:
+    """As ``explain``, each with the rule that decides."""
+    from overlayws.base.explain import explained as explain_paths
 
     judge = _judge(workspace, ignore_files, hide, show, gitignore)
     for warning in judge.rules.warnings:
@@ -274,13 +298,17 @@ def _judge(
     gitignore: bool,
 ) -> Judge:
     from overlayws.base.contents import spared
-    from overlayws.base.gitignore import ignored_by_git
     from overlayws.base.judge import Judge
     from overlayws.filter.contents import Inspector
     from overlayws.filter.sources import load_filter
 
+    check_names()
     rules = load_filter(root, ignore_files=ignore_files, hide=hide, show=show, user_rules=_user_rules())
-    also = ignored_by_git(root, os.environ, every_file=bool(show)) if gitignore else {}
+    also: dict[str, str] = {}
+    if gitignore:
+        from overlayws.base.gitignore import ignored_by_git
+
+        also = ignored_by_git(root, os.environ, every_file=bool(show))
     for path in spared(rules, also):  # --show is the last word
         del also[path]
     return Judge(rules, Inspector(policy()), also)

@@ -39,6 +39,7 @@ class Watcher:
             self._hidden = manifest.all_hidden()
             self._redacted = manifest.redacted()
             self._inodes = manifest.inodes()
+            manifest.wait_past_start()
         self._saved = dict(self._inodes)
         self._lasting: frozenset[str] = frozenset()  # what was hidden before the run
         self._moving: dict[int, str] = {}  # number of a rename -> the hidden or redacted name that went

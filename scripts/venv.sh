@@ -64,5 +64,7 @@ setup_venv() {
     make_venv "$python" || return 1
   fi
   PIP_DISABLE_PIP_VERSION_CHECK=1 "$VENV/bin/python" -m pip install -qq --editable "$top${extra:+[$extra]}" || return 1
+  # pip compiles what it copies, not what it links to; and where PYTHONDONTWRITEBYTECODE is set, no command would.
+  "$VENV/bin/python" -m compileall -q "$top/overlayws" || say "overlayws stays without byte code: its commands are slower"
   printf '%s' "$wanted" >"$stamp"
 }

@@ -12,7 +12,7 @@ import overlayws
 ROOT = Path(overlayws.__file__).parent
 ORDER = (
     "errors atomic locking beneath cleangit source filter base layer egress run changes review policy apply session "
-    "upkeep watching live starting api committing cli"
+    "upkeep watching live starting viewing api committing cli"
 ).split()
 PROGRAMS = {"layer/enter.py", "run/supervise.py"}  # started by path with -I -S: only the standard library
 

@@ -42,6 +42,7 @@ Tree = dict[str, File | Dir | Symlink | Special]
 def make_tree(root: Path, tree: Mapping[str, Node]) -> Path:
     """Make the tree below ``root`` (created if missing); parents are made with mode 0755. Returns ``root``."""
     _make_directory(root)
+    modes: dict[Path, int] = {}  # given last: a directory that may not be written takes nothing from an ordinary user
     for path, node in tree.items():
         where = root / path
         _make_directory(where.parent)
@@ -54,7 +55,7 @@ def make_tree(root: Path, tree: Mapping[str, Node]) -> Path:
             os.chmod(where, node.mode)
         elif isinstance(node, Dir):
             _make_directory(where)
-            os.chmod(where, node.mode)
+            modes[where] = node.mode
         elif isinstance(node, Symlink):
             os.symlink(node.target, where)
         elif node.kind == "fifo":
@@ -63,6 +64,8 @@ def make_tree(root: Path, tree: Mapping[str, Node]) -> Path:
             os.mknod(where, stat.S_IFSOCK | 0o644)  # not by bind(2): a path of that ends at 107 bytes
         for name, value in getattr(node, "xattrs", ()):
             os.setxattr(where, name, value, follow_symlinks=False)
+    for where in reversed(modes):
+        os.chmod(where, modes[where])
     return root
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from overlayws import api, upkeep
 from overlayws.cli.context import here
-from overlayws.cli.terminal import visible, warn
+from overlayws.cli.terminal import json_path, visible, warn
 from overlayws.errors import UsageError
+from overlayws.filter.ignorefile import printable
+
+if TYPE_CHECKING:
+    from overlayws.base.explain import Explained
 
 
 @click.command("explain")
@@ -45,12 +49,14 @@ def explain_command(
     top = workspace or _workspace_of(Path(paths[0]))
     talk = upkeep.Talk(warning=warn)
     relative = [_relative(top, path) for path in paths]
-    found = api.explain(top, relative, ignore_files=ignore_files, hide=hide, show=show, gitignore=gitignore, talk=talk)
+    found = api.explained(
+        top, relative, ignore_files=ignore_files, hide=hide, show=show, gitignore=gitignore, talk=talk
+    )
     if as_json:
-        click.echo(json.dumps({"schema": "overlayws.explain/1", "paths": [_row(*one) for one in found]}, indent=2))
+        click.echo(json.dumps({"schema": "overlayws.explain/1", "paths": [_row(one) for one in found]}, indent=2))
         return
-    for path, verdict, rule in found:
-        click.echo(f"{visible(path) or '.'}: {verdict} ({visible(rule)})")
+    for one in found:
+        click.echo(f"{visible(one.path) or '.'}: {one.verdict} ({visible(one.why)})")
 
 
 def _workspace_of(path: Path) -> Path:
@@ -77,10 +83,10 @@ def _relative(top: Path, path: str) -> str:
     return absolute.removeprefix(f"{root}/")
 
 
-def _row(path: str, verdict: str, rule: str) -> dict[str, object]:
-    data = os.fsencode(path)
-    shown = data.decode("utf-8", "backslashreplace")
-    row: dict[str, object] = {"path": shown, "verdict": verdict, "rule": rule}
-    if shown.encode() != data:
-        row["path_b64"] = base64.b64encode(data).decode("ascii")
-    return row
+def _row(one: Explained) -> dict[str, object]:
+    row: dict[str, object] = {**json_path(one.path), "verdict": one.verdict, "rule": one.why}
+    source = line = pattern = None
+    if (rule := one.rule) is not None:
+        source, line = printable(rule.file), rule.line or None
+        pattern = printable(("!" if rule.negated and line else "") + rule.pattern)  # an option has no "!"
+    return {**row, "source": source, "line": line, "pattern": pattern}

@@ -5,6 +5,7 @@ Commands are imported when they are run: ``overlayws --help`` loads click and no
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -32,6 +33,11 @@ COMMANDS = {
     "image": "Give the container engine a root file system as an image.",
     "gc": "Remove finished sessions and what crashes left.",
 }
+
+
+# New objects between two looks for garbage: loading modules makes many that stay, and every look meets them again.
+_OBJECTS = 10_000
+_UTF8 = ("-X", "utf8")  # an option of Python's, not a variable: the command of `--sandbox none` would get that too
 
 
 class _ReaderGone(Exception):
@@ -96,13 +102,23 @@ def cli() -> None:
 
 def main() -> None:
     """The console script: parse, call, print; errors as one line and a hint, with the exit code of their class."""
+    gc.set_threshold(_OBJECTS)
+    _in_utf8()
     code = _exit_code()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
             _drop(stream)
+    gc.freeze()  # the interpreter's end looks for garbage once more, in all that goes with the process anyway
     sys.exit(code)
+
+
+def _in_utf8() -> None:
+    """Begin again where the locale has names of files taken for something else: see ``places.check_names``."""
+    if sys.getfilesystemencoding() != "utf-8" and sys.executable and tuple(sys.orig_argv[1:3]) != _UTF8:
+        with suppress(OSError):
+            os.execv(sys.executable, [sys.executable, *_UTF8, *sys.orig_argv[1:]])
 
 
 def _exit_code() -> int:

@@ -19,12 +19,9 @@ from overlayws.cli.context import (
     next_steps,
     talking,
 )
-from overlayws.cli.missing import advice
-from overlayws.cli.preview import print_preview
-from overlayws.cli.summary import tell
 from overlayws.cli.terminal import say, visible, warn
 from overlayws.errors import NotStartedError, OverlaywsError, UntrustedError, UsageError
-from overlayws.layer.all_backends import BACKENDS
+from overlayws.layer.mount import BACKEND_NAMES
 from overlayws.run.all_sandboxes import SANDBOXES
 from overlayws.run.limits import Limits
 from overlayws.session.session import BASES, Session
@@ -34,7 +31,9 @@ from overlayws.session.store import BusySession, Store
 @click.command("start", cls=WithCommand)
 @click.argument("workspace", default=".", metavar="[WORKSPACE]", shell_complete=directories)
 @click.option("--name", help="The session's name (default: one is invented).")
-@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", help="How the layer is mounted.")
+@click.option(
+    "--backend", type=click.Choice(["auto", *BACKEND_NAMES]), default="auto", help="How the layer is mounted."
+)
 @click.option(
     "--sandbox", type=click.Choice(["auto", *SANDBOXES]), default="auto",
     help="How the command is confined. `none` is no protection and is never chosen by `auto`.",
@@ -128,6 +127,8 @@ def start_command(
     if dry_run:
         if command or no_run:
             raise UsageError("--dry-run makes and runs nothing", hint="leave the command and --no-run out")
+        from overlayws.cli.preview import print_preview
+
         patterns = [Path(f) for f in ignore_files]
         found = api.preview(workspace, ignore_files=patterns, hide=hide, show=show, gitignore=gitignore)
         for warning in found.warnings:
@@ -191,6 +192,9 @@ def run_and_tell(
     checkpoint_every: float | None = None,
 ) -> int:
     """Run the command (a shell if none), print what it changed and what can be done next; its exit status."""
+    from overlayws.cli.missing import advice
+    from overlayws.cli.summary import tell
+
     session = store.load(name)
     if session.sandbox == "none":
         warn("no sandbox: the command can read and write all that you can, and reach the network")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from overlayws.base.live_manifest import STARTED
 from tests.cli.conftest import Program
 from tests.cli.live import ANY, AUTO, LIVE
 from tests.cli.talking import Start, talking
@@ -44,6 +47,20 @@ def test_a_secret_made_at_the_top_while_the_program_runs_is_never_there(
     out, _ = program.end()
     assert PLANTED not in out and "caught" not in out and "absent" in out
     assert name.split("/")[0] not in out.splitlines()
+
+
+@AUTO
+def test_no_program_is_started_at_a_time_that_could_still_be_the_start_s(
+    overlayws: Program, workspace: Path, backend: str
+) -> None:
+    """A ctime is as old as the last tick of its clock: what a program sees changed must have one after the start."""
+    overlayws("start", workspace, "--name", "s", "--no-run", *ANY, "--backend", backend)
+    manifest = next(overlayws.home.glob("sessions/s/base/manifest.db"))
+    later = time.time_ns() + 1_500_000_000
+    with closing(sqlite3.connect(manifest)) as db, db:
+        db.execute("UPDATE meta SET value = ? WHERE key = ?", (str(later), STARTED))
+    began = overlayws("run", "s", "--", "date", "+%s%N").out
+    assert int(began) > later
 
 
 @LIVE

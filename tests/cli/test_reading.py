@@ -13,13 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Program
-from tests.trees import Dir, read_tree, stamps
+from tests.filter.planted import BASE62, Fakes
+from tests.trees import Dir, Symlink, make_tree, read_tree, stamps
 
 SCRIPT = """
 printf 'one\\n2\\nthree\\nfour\\n' > README.md
 mkdir -p src/new; echo fresh > src/new/file.py; rm docs/guide.txt; mv src/deep/util.py src/util.py
 printf '\\000\\001' > blob; ln -s README.md link; chmod +x src/app.py; printf x > "$(printf 'odd\\nname\\377')"
 """
+
+
+TOKEN = "ghp_" + Fakes(41).draw(BASE62, 36)
 
 
 @pytest.fixture
@@ -75,6 +79,36 @@ def test_every_reading_command_has_valid_json(session: Program) -> None:
     assert [(s["name"], s["state"]) for s in listed] == [("calm-otter", "captured")]
     status = json.loads(session("status", "--json").out)
     assert status["digest"] == json.loads(session("diff", "--json").out)["digest"]
+
+
+def test_explain_gives_the_rule_in_parts_for_scripts(overlayws: Program, workspace: Path) -> None:
+    long = "l" * 240
+    make_tree(
+        workspace,
+        {
+            ".overlaywsignore": f"# none\n*.log\n!keep.log\nvendor\n{long}\nx\u202ey\n",
+            "a.log": "", "keep.log": "", "vendor/b": "", "more": "", "key.p12": "", "to-log": Symlink("a.log"),
+            "app.py": f'key = "{TOKEN}"\n', long: "", "x\u202ey": "",
+        },
+    )  # fmt: skip
+    expected = {
+        "a.log": ("hidden", ".overlaywsignore", 2, "*.log"),
+        "keep.log": ("visible", ".overlaywsignore", 3, "!keep.log"),
+        "vendor/b": ("hidden", ".overlaywsignore", 4, "vendor"),
+        long: ("hidden", ".overlaywsignore", 5, long),
+        "x\u202ey": ("hidden", ".overlaywsignore", 6, "x\\u202ey"),
+        "more": ("hidden", "--hide", None, "mor*"),
+        ".env": ("hidden", "built-in", None, "env"),
+        "key.p12": ("visible", "--show", None, "key.p12"),
+        "to-log": ("hidden", None, None, None),  # a link to what is hidden: no rule of its own
+        "app.py": ("redacted", None, None, None),
+        "no-rule": ("visible", None, None, None),
+    }
+    told = overlayws("explain", *expected, "--hide", "mor*", "--show", "key.p12", "--json")
+    rows = json.loads(told.out)["paths"]
+    assert {r["path"]: (r["verdict"], r["source"], r["line"], r["pattern"]) for r in rows} == expected
+    assert rows[0]["rule"] == "`.overlaywsignore` line 2: `*.log`"  # as it was: for a person
+    assert rows[2]["rule"].endswith(", which hides vendor")
 
 
 def test_exit_code_tells_whether_there_are_changes(session: Program) -> None:
