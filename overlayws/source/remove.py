@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
+_TRIES = 10  # while somebody else removes parts of the tree too, as a daemon does that looks after its own sockets
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -28,8 +30,18 @@ def remove_tree(top: Path) -> None:
 def remove_below(parent: int, name: str) -> None:
     """Remove the entry ``name`` of the directory ``parent``, a whole tree if it is one. Raises OSError.
 
-    One descriptor is open, down by name and up by "..", so that a level costs the same at any depth.
+    What somebody else removes, or makes, meanwhile is no error, unless they go on with it.
     """
+    for left in reversed(range(_TRIES)):
+        try:
+            return _remove(parent, name)
+        except OSError as error:
+            if not left or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+
+
+def _remove(parent: int, name: str) -> None:
+    """One descriptor is open, down by name and up by "..", so that a level costs the same at any depth."""
     try:
         os.unlink(name, dir_fd=parent)
         return
@@ -84,5 +96,6 @@ def _empty(fd: int) -> list[str]:
             if entry.is_dir(follow_symlinks=False):
                 directories.append(entry.name)
             else:
-                os.unlink(entry.name, dir_fd=fd)
+                with suppress(FileNotFoundError):
+                    os.unlink(entry.name, dir_fd=fd)
     return directories

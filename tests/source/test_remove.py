@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from overlayws.source.remove import remove_tree
 from tests.trees import Special, Symlink, make_tree
@@ -24,6 +28,26 @@ def test_a_symlink_is_removed_not_followed(tmp_path: Path) -> None:
 
 def test_nothing_there_is_fine(tmp_path: Path) -> None:
     remove_tree(tmp_path / "missing/tree")
+
+
+@pytest.mark.parametrize("call", ["unlink", "open", "rmdir"])
+def test_what_somebody_else_removes_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    make_tree(tmp_path, {"t/a/b/f": "x", "t/a/g": "x", "t/h": "x"})
+    real: Callable[..., int | None] = getattr(os, call)
+    met: set[object] = set()
+
+    def late(name: object, *rest: int, **options: int) -> int | None:
+        if name in ("a", "b", "f", "g", "h") and name not in met:
+            met.add(name)
+            for path in tmp_path.rglob(str(name)):
+                subprocess.run(["rm", "-r", path], check=True)
+        return real(name, *rest, **options)
+
+    monkeypatch.setattr(os, call, late)
+    remove_tree(tmp_path / "t")
+    assert os.listdir(tmp_path) == [] and met
 
 
 def test_a_tree_deeper_than_a_path_can_be_long_goes(tmp_path: Path) -> None:
