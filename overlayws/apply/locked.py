@@ -62,9 +62,8 @@ class Log:
                 raise damaged(self.path, str(error)) from None
         return self
 
-    def add(self, path: str, st: os.stat_result) -> Opened:
-        """Write down that ``path`` will be opened; durable when this returns. Raises OSError."""
-        mode = stat.S_IMODE(st.st_mode)
+    def add(self, path: str, ino: int, mode: int) -> Opened:
+        """Write down that ``path`` will be opened, and gets ``mode`` again; durable on return. Raises OSError."""
         if self._fd < 0:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Whatever is there was loaded, or is of a transaction that ended: a crash is recovered first.
@@ -73,8 +72,8 @@ class Log:
             if not again:
                 self._write(os.fspath(self.workspace))
                 fsync_path(self.path.parent)
-        self._write([path, st.st_ino, mode])
-        return self._add(path, st.st_ino, mode)
+        self._write([path, ino, mode])
+        return self._add(path, ino, mode)
 
     def _add(self, path: str, ino: int, mode: int) -> Opened:
         found = self.opened[path] = Opened(ino, mode, mode | WRITING, mode)
@@ -144,6 +143,21 @@ class Reach(Directories):
         """Give the opened directory ``path`` another mode when it is closed."""
         self.opened[path].final = mode
 
+    def defer(self, path: str, handle: int, before: int, mode: int) -> bool:
+        """Whether the directory ``path`` (``handle`` is open) has to wait for ``mode``: that would bar the way
+        to one in it that is open and gets its own mode back first. Then it counts as opened, with the mode ``before``
+        of a rollback, until ``close_opened``. Raises OSError."""
+        if self.log is None or mode & 0o100 or os.geteuid() == 0:
+            return False
+        if not any(other.startswith(f"{path}/") for other in self.log.opened):
+            return False
+        st = os.fstat(handle)
+        found = self.log.add(path, st.st_ino, before)
+        if stat.S_IMODE(st.st_mode) != found.given:
+            os.chmod(f"/proc/self/fd/{handle}", found.given)
+        self.close_with(path, mode)
+        return True
+
     def _reach(self, path: str) -> int:
         above, name = split(path)
         parent = self._open.get(above, -1)
@@ -191,7 +205,7 @@ class Reach(Directories):
         assert self.log is not None
         found = self.log.opened.get(path)
         if found is None or found.ino != st.st_ino or stat.S_IMODE(st.st_mode) not in (found.mode, found.given):
-            found = self.log.add(path, st)
+            found = self.log.add(path, st.st_ino, stat.S_IMODE(st.st_mode))
         os.chmod(f"/proc/self/fd/{handle}", found.given)
 
     def close_opened(self) -> None:

@@ -122,12 +122,14 @@ def _unset(ground: Ground, step: Move, parent: int, name: str, remade: bool) -> 
         mode = st.st_mode & 0o7777
         applied = dict(step.new.xattrs)
         values = tuple((key, value) for key, value in step.old.xattrs if xattr(path, key) == applied.get(key))
-        if ground.directories.is_opened(step.path, st):
-            set_xattrs(path, values)
-            ground.directories.close_with(step.path, step.old.mode)
-            return
         wanted = step.old.mode if mode == step.new.mode else mode
-        set_attributes(path, mode, replace(step.old, mode=wanted, xattrs=values))
+        if ground.directories.is_opened(step.path, st):
+            wanted = step.old.mode
+        elif mode == wanted or not ground.directories.defer(step.path, fd, wanted, wanted):
+            set_attributes(path, mode, replace(step.old, mode=wanted, xattrs=values))
+            return
+        set_xattrs(path, values)
+        ground.directories.close_with(step.path, wanted)
 
 
 def _unrmdir(ground: Ground, step: Move, parent: int, name: str) -> Stuck | None:
@@ -143,8 +145,10 @@ def _unrmdir(ground: Ground, step: Move, parent: int, name: str) -> Stuck | None
     if moving != step.old.mode:
         with opened(parent, name) as (fd, path):
             st = os.fstat(fd)
-            if st.st_mode & 0o7777 == moving and not ground.directories.is_opened(step.path, st):
-                os.chmod(path, step.old.mode)
+            mode, directories = step.old.mode, ground.directories
+            if st.st_mode & 0o7777 == moving and not directories.is_opened(step.path, st):
+                if not directories.defer(step.path, fd, mode, mode):
+                    os.chmod(path, mode)
     return None
 
 

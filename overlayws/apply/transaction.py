@@ -67,9 +67,10 @@ def _run(ground: Ground, step: Move, moved: dict[int, int]) -> None:
             st = os.fstat(fd)
             if not step.old.untouched(st) or ground.directories.true_mode(step.path, st) != step.old.mode:
                 raise drift(step.path)
-            if ground.directories.is_opened(step.path, st):
+            directories = ground.directories
+            if directories.is_opened(step.path, st) or directories.defer(step.path, fd, step.old.mode, step.new.mode):
                 set_xattrs(path, step.new.xattrs)
-                ground.directories.close_with(step.path, step.new.mode)
+                directories.close_with(step.path, step.new.mode)
             else:
                 set_attributes(path, step.old.mode, step.new)
     else:

@@ -7,15 +7,17 @@ import itertools
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from overlayws import beneath
-from overlayws.apply.locked import READING, WRITING, Log, Reach
-from overlayws.apply.record import JournalError
+from overlayws.apply import moves, rollback, transaction
+from overlayws.apply.journal import Ground
+from overlayws.apply.locked import READING, WRITING, Log, Opened, Reach
+from overlayws.apply.record import JournalError, Move
 from overlayws.errors import UnableError
 from overlayws.source.remove import remove_tree
 from tests.apply.build import Case, make_case, snapshot, tree
@@ -32,7 +34,11 @@ BASE = {
     "open": Dir(0o555),
     "shut/in/f": "a\n",
     "shut": Dir(0o000),
+    "shuts/in/f": "a\n",
+    "shuts/in": Dir(0o500),
     "was/f": "a\n",
+    "was/in/f": "a\n",
+    "was/in": Dir(0o500),
     "was": Dir(0o000),
     "empty/f": "1",
     "empty": Dir(0o500),
@@ -48,7 +54,12 @@ THEIRS = {
     "open": Dir(0o555),
     "shut/in/f": "b\n",
     "shut": Dir(0o000),
+    "shuts/in/f": "b\n",
+    "shuts/in": Dir(0o500),
+    "shuts": Dir(0o000),
     "was/f": "b\n",
+    "was/in/f": "b\n",
+    "was/in": Dir(0o500),
     "was": Dir(0o700),
     "new/in/f": "n",
     "new/in": Dir(0o100),
@@ -146,6 +157,54 @@ def test_kill_before_every_call(case: Case, verb: str) -> None:
     assert nth > 100
 
 
+@pytest.mark.usefixtures("no_sync")
+def test_a_directory_made_again_with_the_inode_of_the_one_that_was_opened(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ext4 gives it: then it counts as opened, and what is above it must not be locked before it gets its mode."""
+    before = snapshot(case.workspace)
+    journal = as_user(case, "apply")
+    _kill_where(case, "undo", journal, lambda: not (case.workspace / "new").exists())
+    real, remade = rollback._unrmdir, []
+
+    def with_that_inode(ground: Ground, step: Move, parent: int, name: str) -> rollback.Stuck | None:
+        if step.path == "new/in":
+            with monkeypatch.context() as inside:
+                inside.setattr(rollback, "move", moved)
+                opened.append(ground.directories.opened[step.path])
+                return real(ground, step, parent, name)
+        return real(ground, step, parent, name)
+
+    def moved(stage: int, slot: str, parent: int, name: str) -> None:
+        moves.move(stage, slot, parent, name)
+        opened[-1].ino = os.stat(name, dir_fd=parent).st_ino
+        remade.append(name)
+
+    opened: list[Opened] = []
+    monkeypatch.setitem(rollback._BACK, "rmdir", with_that_inode)
+    as_user(case, "recover")
+    assert remade == ["in"] and tree(case.workspace) == tree(case.theirs)
+    as_user(case, "undo", journal)
+    assert snapshot(case.workspace) == before
+
+
+def _kill_where(case: Case, verb: str, journal: object, reached: Callable[[], bool]) -> None:
+    """Begin ``verb`` and end the process, as kill -9 does, after the first move that makes ``reached`` true."""
+    child = os.fork()
+    if not child:
+        real = transaction._run
+
+        def step(*arguments: object) -> None:
+            real(*arguments)  # type: ignore[arg-type]
+            if reached():
+                os._exit(9)
+
+        transaction._run = step  # type: ignore[assignment]
+        as_user(case, verb, journal)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
 def test_a_directory_that_was_locked_since_the_start_is_respected(case: Case) -> None:
     for name, mode in (("d", 0o555), ("d", 0o100)):
         os.chmod(case.workspace / name, mode)
@@ -182,7 +241,7 @@ def test_a_damaged_list_of_opened_directories_is_not_followed(tmp_path: Path) ->
     (tmp_path / "journal").mkdir()
     log = Log(tmp_path / "journal", tmp_path)
     (tmp_path / "d").mkdir(0o500)
-    log.add("d", os.stat(tmp_path / "d"))
+    log.add("d", (tmp_path / "d").stat().st_ino, 0o500)
     data = log.path.read_bytes()
     assert Log(log.path.parent, tmp_path).load().opened["d"].mode == 0o500
     log.path.write_bytes(data.replace(b'"d"', b'"e"'))
