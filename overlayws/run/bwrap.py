@@ -8,7 +8,6 @@ caller. bwrap reads its own arguments from a descriptor and starts with an empty
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -196,9 +195,9 @@ def _begun(program: str) -> Iterator[Callable[[], str | None]]:
     bwrap dies with us."""
     with ExitStack() as stack:
         try:
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="overlayws-"))
-            spec = RunSpec(("true",), "/workspace", {"PATH": "/usr/bin:/bin"})
-            plan = launch(spec, Path(scratch), program)
+            # /usr for a workspace: a directory made for the trial would stay where we are killed.
+            spec = RunSpec(("true",), "/workspace", {"PATH": "/usr/bin:/bin"}, read_only=True)
+            plan = launch(spec, Path("/usr"), program)
             attempt = stack.enter_context(
                 begun(plan.argv, program=program, seconds=_SECONDS, given=plan.descriptors, heard=(2, STDERR, STARTED))
             )
