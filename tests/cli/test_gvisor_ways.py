@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ MEMORY = (*GVISOR, "--capture", "memory")
 
 
 @pytest.fixture
-def dead(tmp_path: Path) -> Iterator[dict[str, str]]:
+def dead() -> Iterator[dict[str, str]]:
     """The environment of an engine that died: its socket is there, and nobody answers."""
-    path = str(tmp_path / "engine")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen()
-    yield {"DOCKER_HOST": f"unix://{path}"}
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a socket's path has 107 bytes at most (unix(7))
+        path = f"{short}/engine"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+        yield {"DOCKER_HOST": f"unix://{path}"}
 
 
 def runs(program: Program, env: Any) -> list[dict[str, Any]]:
