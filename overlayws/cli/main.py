@@ -177,7 +177,3 @@ def _say(message: str, hint: str, code: int) -> int:
     if hint:
         say(f"hint: {visible(hint)}")
     return code
-
-
-if __name__ == "__main__":
-    main()

@@ -16,6 +16,7 @@ from overlayws.filter.content_runs import runs
 from overlayws.filter.content_values import is_stand_in
 from overlayws.filter.literal import Text
 
+_MANY = 100  # tokens in one run, with nothing between them: the rest of the run is taken for secret as it is
 _BEFORE = 20  # bytes before a run at which the head of its shape may begin: ``12345678:AA``, ``SG.``, an Airtable id
 
 
@@ -117,11 +118,14 @@ def _token(data: bytes, head: re.Match[bytes]) -> Hit | None:
 
 
 def _in_run(data: bytes, begin: int, end: int, code: bool, nested: bool, binary: bool) -> Iterator[Hit]:
-    found = False
+    found = 0
     for head in _heads().finditer(data, max(0, begin - _BEFORE), end):
         hit = _token(data, head)
         if hit is not None:
-            found = True
+            found += 1
+            if found == _MANY:
+                yield Hit(hit.rule, hit.begin, max(hit.end, end))
+                return
             yield hit
     if found:
         return

@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from overlayws.atomic import write_all
 
 _COMPLAINTS = 1 << 13  # bytes that are read of what it says
-_ABOVE = 64  # numbers that no attempt asks for: nothing that is put in place lands on what is still to be put
 TIMED_OUT = 124  # as timeout(1)
 
 
@@ -82,11 +81,13 @@ def begun(
     of ``given`` that content to read, at each of ``heard`` an empty file to write; nothing else is open. ``seconds``
     is the time that it gets. Raises OSError where it cannot be executed.
     """
+    # Above all that are asked for, so that nothing that is put in place lands on what is still to be put.
+    above = 1 + max(2, *(given or ()), *heard)
     with ExitStack() as stack:
 
         def kept(fd: int) -> int:
             try:
-                high = _high(fd)
+                high = _high(fd, above)
             finally:
                 os.close(fd)
             stack.callback(os.close, high)
@@ -111,10 +112,10 @@ def begun(
         yield attempt
 
 
-def _high(fd: int) -> int:
+def _high(fd: int, above: int) -> int:
     import fcntl
 
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above)
 
 
 def _file(content: bytes = b"") -> int:

@@ -6,6 +6,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -133,3 +135,13 @@ def test_any_locale_will_do(overlayws: Program, workspace: Path, env: dict[str, 
     overlayws("diff", "nosuch-ł", env=env, code=2)
     overlayws("apply", "--yes", "é", env=env)
     assert (workspace / "é").read_text() == "ü\nö\n"
+
+
+def test_an_interrupt_while_the_program_is_loaded_ends_it_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "overlayws", "list"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,15 @@ def taken(*numbers: int) -> Iterator[None]:
             os.dup2(kept[number], number, inheritable=False) if number in kept else os.close(number)
         for fd in kept.values():
             os.close(fd)
+
+
+def test_it_begins_where_few_descriptors_are_allowed() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (60, before[1]))
+    try:
+        assert asked("os.read(12, 9)", given={12: b"twelve"}) == "b'twelve'"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_it_has_no_descriptor_of_ours_and_each_of_its_own_at_the_number_that_was_asked_for() -> None:
