@@ -78,8 +78,8 @@ def begun(
     """``argv`` (executing ``program``, or its first word, an absolute path) as a process that is gone on leaving.
 
     It has a session of its own, no environment, every signal as it is by default, /dev/null as 0 and 1, at each number
-    of ``given`` that content to read, at each of ``heard`` an empty file to write; nothing else is open. ``seconds``
-    is the time that it gets. Raises OSError where it cannot be executed.
+    of ``given`` that content to read, at each of ``heard`` an empty file to write; nothing else below the limit of
+    descriptors is open. ``seconds`` is the time that it gets. Raises OSError where it cannot be executed.
     """
     # Above all that are asked for, so that nothing that is put in place lands on what is still to be put.
     above = 1 + max(2, *(given or ()), *heard)
@@ -102,7 +102,9 @@ def begun(
         actions: list[tuple[int, int] | tuple[int, int, int]] = [
             (os.POSIX_SPAWN_DUP2, fd, number) for number, fd in wanted.items()
         ]
-        actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable() if fd not in wanted]
+        # posix_spawn refuses numbers beyond the limit, which was higher when those were opened: they stay open.
+        limit = os.sysconf("SC_OPEN_MAX")
+        actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable() if fd not in wanted and fd < limit]
         pid = os.posix_spawn(
             program or argv[0], list(argv), {}, file_actions=actions, setsid=True, setsigmask=(),
             setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},

@@ -299,7 +299,7 @@ def _arrange(plan: dict[str, Any], complaints: int, marker: int) -> None:
         os.lseek(fd, 0, os.SEEK_SET)
         wanted[int(number)] = fd
     # First out of the way of every target number, then into place.
-    parked = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for target, fd in wanted.items()}
+    parked = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(wanted) + 1) for target, fd in wanted.items()}
     for target, fd in parked.items():
         os.dup2(fd, target, inheritable=True)
     after = 0
@@ -307,7 +307,13 @@ def _arrange(plan: dict[str, Any], complaints: int, marker: int) -> None:
         if after < target:  # closerange(0, 0) closes all that there is, by way of close_range(2)
             os.closerange(after, target)
         after = target + 1
-    os.closerange(after, os.sysconf("SC_OPEN_MAX"))
+    # Not up to the limit of descriptors alone: it may have been lowered after one was opened.
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) >= after:
+            try:
+                os.close(int(name))
+            except OSError:  # that of the listing itself
+                pass
 
 
 def _forget_standard_streams() -> None:

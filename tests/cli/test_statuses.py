@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import BACKEND, Program
+from tests.cli.conftest import BACKEND, Program, heeding_interrupts
 
 EVERY_BACKEND = pytest.mark.parametrize("backend", BACKEND)
 
@@ -143,5 +143,17 @@ def test_an_interrupt_while_the_program_is_loaded_ends_it_as_any_other(tmp_path:
         [sys.executable, "-m", "overlayws", "list"],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
+        preexec_fn=heeding_interrupts,
     )
     assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
+@pytest.mark.bwrap
+def test_a_low_limit_of_descriptors_is_enough_and_keeps_none_beyond_it(overlayws: Program) -> None:
+    def few() -> None:
+        heeding_interrupts()
+        os.dup2(os.open("/etc/hostname", os.O_RDONLY), 200, inheritable=True)  # opened while more were allowed
+        resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+
+    command = ("start", "--name", "s", "--sandbox", "bwrap", "--", "sh", "-c", "ls /proc/$$/fd")
+    assert overlayws(*command, preexec_fn=few).out.split() == [b"0", b"1", b"2"]

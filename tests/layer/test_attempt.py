@@ -57,11 +57,12 @@ def taken(*numbers: int) -> Iterator[None]:
 
 def test_it_begins_where_few_descriptors_are_allowed() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (60, before[1]))
-    try:
-        assert asked("os.read(12, 9)", given={12: b"twelve"}) == "b'twelve'"
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with taken(200):  # opened while more were
+        resource.setrlimit(resource.RLIMIT_NOFILE, (60, before[1]))
+        try:
+            assert asked("os.read(12, 9)", given={12: b"twelve"}) == "b'twelve'"
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_it_has_no_descriptor_of_ours_and_each_of_its_own_at_the_number_that_was_asked_for() -> None:
