@@ -307,13 +307,8 @@ def _arrange(plan: dict[str, Any], complaints: int, marker: int) -> None:
         if after < target:  # closerange(0, 0) closes all that there is, by way of close_range(2)
             os.closerange(after, target)
         after = target + 1
-    # Not up to the limit of descriptors alone: it may have been lowered after one was opened.
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) >= after:
-            try:
-                os.close(int(name))
-            except OSError:  # that of the listing itself
-                pass
+    # Not up to the limit of descriptors: it may have been lowered after one was opened.
+    os.closerange(after, 1 + max(map(int, os.listdir("/proc/self/fd"))))
 
 
 def _forget_standard_streams() -> None:
